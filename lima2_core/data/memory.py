@@ -1,0 +1,246 @@
+"""Frame memory: pools of equal slots in shared memory, and leases on them."""
+
+from __future__ import annotations
+
+import mmap
+import os
+import threading
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import DTypeLike, NDArray
+
+_PAGE = mmap.PAGESIZE
+
+
+@dataclass(frozen=True, slots=True)
+class PoolStats:
+    """A snapshot of one pool."""
+
+    slot_bytes: int
+    slots: int
+    in_use: int
+    peak: int
+    leases: int
+    """Leases given since the pool exists."""
+    waits: int
+    """Leases that had to wait for a free slot."""
+
+    @property
+    def total_bytes(self) -> int:
+        return self.slot_bytes * self.slots
+
+
+@dataclass(frozen=True, slots=True)
+class PoolHandle:
+    """What another process of the same user needs to map a pool: see `map_slots`."""
+
+    pid: int
+    slot_bytes: int
+    segments: tuple[tuple[int, int], ...]
+    """(file descriptor in process ``pid``, number of slots) of each segment."""
+
+
+class Lease:
+    """The right to one slot, for as long as something refers to this object.
+
+    There is nothing to release: the slot goes back to its pool when the last reference ends.
+    ``(slot, generation)`` names the content for other processes.
+
+    Shapes: ``view`` (slot_bytes,) uint8.
+    """
+
+    __slots__ = ("_give_back", "generation", "slot", "view")
+
+    def __init__(
+        self,
+        slot: int,
+        generation: int,
+        view: NDArray[np.uint8],
+        give_back: Callable[[int], None],
+    ) -> None:
+        self.slot = slot
+        self.generation = generation
+        self.view = view
+        self._give_back = give_back
+
+    def array(self, shape: tuple[int, ...], dtype: DTypeLike) -> NDArray[Any]:
+        """The beginning of the slot as an array; keep the lease as long as the array."""
+        dtype = np.dtype(dtype)
+        nbytes = int(np.prod(shape)) * dtype.itemsize
+        return self.view[:nbytes].view(dtype).reshape(shape)
+
+    def __del__(self) -> None:
+        self._give_back(self.slot)
+
+
+class BufferPool:
+    """Slots of equal size in anonymous shared memory, grown only, aligned to pages.
+
+    The memory has no name in the file system, so nothing is left behind after a crash; other
+    processes map it through `PoolHandle`.
+
+    Threads: everything from any thread.
+    """
+
+    def __init__(self, slot_bytes: int, name: str = "frames") -> None:
+        self.name = name
+        self.slot_bytes = max(1, -(-slot_bytes // _PAGE)) * _PAGE
+        self._segments: list[tuple[int, mmap.mmap, int]] = []
+        self._views: list[NDArray[np.uint8]] = []
+        self._generations: list[int] = []
+        # Slots come back from __del__, which the interpreter may run on any thread at any point,
+        # also inside this class: an append to a deque is atomic and takes no lock.
+        self._free: deque[int] = deque()
+        self._grow_lock = threading.Lock()
+        self._freed = threading.Event()
+        self._peak = 0
+        self._leases = 0
+        self._waits = 0
+
+    def grow(self, slots: int) -> None:
+        """Have at least ``slots`` slots in all.
+
+        Raises:
+            MemoryError: the system has not that much shared memory.
+        """
+        with self._grow_lock:
+            missing = slots - len(self._views)
+            if missing <= 0:
+                return
+            nbytes = missing * self.slot_bytes
+            fd = os.memfd_create(f"lima2-{self.name}", os.MFD_CLOEXEC)
+            try:
+                os.ftruncate(fd, nbytes)
+                memory = mmap.mmap(fd, nbytes)
+            except OSError as error:
+                os.close(fd)
+                raise MemoryError(
+                    f"{nbytes / 2**20:.0f} MiB for {missing} {self.name} buffers: {error}"
+                ) from error
+            self._segments.append((fd, memory, missing))
+            whole = np.frombuffer(memory, np.uint8)
+            first = len(self._views)
+            for n in range(missing):
+                self._views.append(whole[n * self.slot_bytes : (n + 1) * self.slot_bytes])
+                self._generations.append(0)
+            self._free.extend(range(first, first + missing))
+            self._freed.set()
+
+    def touch(self) -> None:
+        """Make the system provide the free memory now, so that no frame pays for it."""
+        for slot in list(self._free):
+            self._views[slot][::_PAGE] = 0
+
+    def lease(self, timeout_s: float | None = 0.0) -> Lease | None:
+        """A free slot; None if there is none within ``timeout_s`` (None: wait for ever)."""
+        slot = self._take()
+        if slot is None and timeout_s != 0.0:
+            self._waits += 1
+            while slot is None:
+                self._freed.clear()
+                slot = self._take()
+                if slot is None and not self._freed.wait(timeout_s):
+                    return None
+        if slot is None:
+            return None
+        self._generations[slot] += 1
+        self._leases += 1
+        self._peak = max(self._peak, len(self._views) - len(self._free))
+        return Lease(slot, self._generations[slot], self._views[slot], self._return)
+
+    def _take(self) -> int | None:
+        try:
+            return self._free.pop()  # the last one freed is the warmest in the cache
+        except IndexError:
+            return None
+
+    def _return(self, slot: int) -> None:
+        self._free.append(slot)
+        self._freed.set()
+
+    def handle(self) -> PoolHandle:
+        """Description for another process."""
+        with self._grow_lock:
+            segments = tuple((fd, slots) for fd, _, slots in self._segments)
+        return PoolHandle(os.getpid(), self.slot_bytes, segments)
+
+    def stats(self) -> PoolStats:
+        slots = len(self._views)
+        in_use = slots - len(self._free)
+        return PoolStats(self.slot_bytes, slots, in_use, self._peak, self._leases, self._waits)
+
+    def __del__(self) -> None:
+        for fd, _, _ in self._segments:
+            os.close(fd)
+
+
+def map_slots(handle: PoolHandle) -> list[NDArray[np.uint8]]:
+    """Map the pool of another process of the same user: one (slot_bytes,) array per slot.
+
+    Raises:
+        OSError: the process is gone, or belongs to somebody else.
+    """
+    views: list[NDArray[np.uint8]] = []
+    for fd, slots in handle.segments:
+        with open(f"/proc/{handle.pid}/fd/{fd}", "r+b") as file:
+            memory = mmap.mmap(file.fileno(), slots * handle.slot_bytes)
+        whole = np.frombuffer(memory, np.uint8)
+        views += [
+            whole[n * handle.slot_bytes : (n + 1) * handle.slot_bytes] for n in range(slots)
+        ]
+    return views
+
+
+class PoolSet:
+    """The pools of one receiver, by slot size; they outlive the runs that use them.
+
+    Args:
+        limit_bytes: memory that all pools together may take.
+
+    Threads: everything from any thread.
+    """
+
+    def __init__(self, limit_bytes: int) -> None:
+        self.limit_bytes = limit_bytes
+        self._pools: dict[tuple[str, int], BufferPool] = {}
+        self._lock = threading.Lock()
+
+    def pool(self, name: str, slot_bytes: int) -> BufferPool:
+        """The pool for ``name`` and slots of ``slot_bytes``; made when first asked for."""
+        rounded = max(1, -(-slot_bytes // _PAGE)) * _PAGE
+        with self._lock:
+            if (name, rounded) not in self._pools:
+                self._pools[name, rounded] = BufferPool(slot_bytes, name)
+            return self._pools[name, rounded]
+
+    def fitting(self, slot_bytes: int, wanted: int, least: int = 1) -> int:
+        """How many slots may be asked for, at most ``wanted``, within what is left.
+
+        Raises:
+            MemoryError: not even ``least`` fit.
+        """
+        left = self.limit_bytes - sum(stats.total_bytes for stats in self.stats().values())
+        count = min(wanted, max(0, left) // max(1, slot_bytes))
+        if count < least:
+            raise MemoryError(
+                f"{least} buffers of {slot_bytes / 2**20:.1f} MiB do not fit into the "
+                f"{self.limit_bytes / 2**20:.0f} MiB allowed for frames"
+            )
+        return count
+
+    def trim(self) -> None:
+        """Give back the memory of pools that nothing is leased from."""
+        with self._lock:
+            idle = [key for key, pool in self._pools.items() if pool.stats().in_use == 0]
+            for key in idle:
+                del self._pools[key]
+
+    def stats(self) -> dict[str, PoolStats]:
+        """Snapshots by ``name/slot_bytes``."""
+        with self._lock:
+            pools = dict(self._pools)
+        return {f"{name}/{size}": pool.stats() for (name, size), pool in pools.items()}
