@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import mmap
 import os
+import queue
 import threading
-from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -93,10 +93,9 @@ class BufferPool:
         self._views: list[NDArray[np.uint8]] = []
         self._generations: list[int] = []
         # Slots come back from __del__, which the interpreter may run on any thread at any point,
-        # also inside this class: an append to a deque is atomic and takes no lock.
-        self._free: deque[int] = deque()
+        # also inside a method of this class: SimpleQueue is made for that, a lock is not.
+        self._free: queue.SimpleQueue[int] = queue.SimpleQueue()
         self._grow_lock = threading.Lock()
-        self._freed = threading.Event()
         self._peak = 0
         self._leases = 0
         self._waits = 0
@@ -127,40 +126,33 @@ class BufferPool:
             for n in range(missing):
                 self._views.append(whole[n * self.slot_bytes : (n + 1) * self.slot_bytes])
                 self._generations.append(0)
-            self._free.extend(range(first, first + missing))
-            self._freed.set()
+            for slot in range(first, first + missing):
+                self._free.put(slot)
 
     def touch(self) -> None:
         """Make the system provide the free memory now, so that no frame pays for it."""
-        for slot in list(self._free):
-            self._views[slot][::_PAGE] = 0
+        for _ in range(self._free.qsize()):
+            lease = self.lease()
+            if lease is None:
+                return
+            lease.view[::_PAGE] = 0
 
     def lease(self, timeout_s: float | None = 0.0) -> Lease | None:
         """A free slot; None if there is none within ``timeout_s`` (None: wait for ever)."""
-        slot = self._take()
-        if slot is None and timeout_s != 0.0:
+        try:
+            slot = self._free.get_nowait()
+        except queue.Empty:
+            if timeout_s == 0.0:
+                return None
             self._waits += 1
-            while slot is None:
-                self._freed.clear()
-                slot = self._take()
-                if slot is None and not self._freed.wait(timeout_s):
-                    return None
-        if slot is None:
-            return None
+            try:
+                slot = self._free.get(timeout=timeout_s)
+            except queue.Empty:
+                return None
         self._generations[slot] += 1
         self._leases += 1
-        self._peak = max(self._peak, len(self._views) - len(self._free))
-        return Lease(slot, self._generations[slot], self._views[slot], self._return)
-
-    def _take(self) -> int | None:
-        try:
-            return self._free.pop()  # the last one freed is the warmest in the cache
-        except IndexError:
-            return None
-
-    def _return(self, slot: int) -> None:
-        self._free.append(slot)
-        self._freed.set()
+        self._peak = max(self._peak, len(self._views) - self._free.qsize())
+        return Lease(slot, self._generations[slot], self._views[slot], self._free.put)
 
     def handle(self) -> PoolHandle:
         """Description for another process."""
@@ -170,7 +162,7 @@ class BufferPool:
 
     def stats(self) -> PoolStats:
         slots = len(self._views)
-        in_use = slots - len(self._free)
+        in_use = slots - self._free.qsize()
         return PoolStats(self.slot_bytes, slots, in_use, self._peak, self._leases, self._waits)
 
     def __del__(self) -> None:
@@ -189,9 +181,7 @@ def map_slots(handle: PoolHandle) -> list[NDArray[np.uint8]]:
         with open(f"/proc/{handle.pid}/fd/{fd}", "r+b") as file:
             memory = mmap.mmap(file.fileno(), slots * handle.slot_bytes)
         whole = np.frombuffer(memory, np.uint8)
-        views += [
-            whole[n * handle.slot_bytes : (n + 1) * handle.slot_bytes] for n in range(slots)
-        ]
+        views += [whole[n * handle.slot_bytes : (n + 1) * handle.slot_bytes] for n in range(slots)]
     return views
 
 
