@@ -1,0 +1,1 @@
+"""Cameras; found by entry point, one folder each."""

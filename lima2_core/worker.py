@@ -33,7 +33,7 @@ class Worker:
     def _run(self) -> None:
         try:
             self._work()
-        except BaseException as error:  # noqa: BLE001  the last frame of the thread
+        except BaseException as error:
             if self._on_failure is None:
                 log.exception("thread %s ended by an error", self.name)
             else:

@@ -1,0 +1,1 @@
+"""Pipelines, and the tasks, sinks and kernels they are made of."""

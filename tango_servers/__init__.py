@@ -1,0 +1,1 @@
+"""Tango device servers on top of the core."""

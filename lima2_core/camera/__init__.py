@@ -1,0 +1,1 @@
+"""What a detector has to promise, and the parameters every camera understands."""

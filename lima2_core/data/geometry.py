@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
+
+_MARGIN = 1e-6
+"""Pixels; far below what is visible, far above the rounding of a few multiplied matrices."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,8 +85,10 @@ class Affine:
         ]
         low_row, low_col = (min(edge[axis] for edge in edges) for axis in (0, 1))
         high_row, high_col = (max(edge[axis] for edge in edges) for axis in (0, 1))
-        row, col = round(low_row + 0.5), round(low_col + 0.5)
-        return Roi(row, col, round(high_row + 0.5) - row, round(high_col + 0.5) - col)
+        # Outwards, so that a part of a pixel counts; the margin absorbs what rounding left over.
+        row, col = math.floor(low_row + 0.5 + _MARGIN), math.floor(low_col + 0.5 + _MARGIN)
+        end_row, end_col = math.ceil(high_row + 0.5 - _MARGIN), math.ceil(high_col + 0.5 - _MARGIN)
+        return Roi(row, col, end_row - row, end_col - col)
 
     @classmethod
     def binning(cls, rows: int, cols: int) -> Affine:

@@ -1,0 +1,1 @@
+"""How it moves: channels, tasks, pipelines and what runs them."""

@@ -1,0 +1,1 @@
+"""Who drives it: services, runs and the threads they own."""

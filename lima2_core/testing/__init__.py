@@ -1,0 +1,1 @@
+"""Conformance suites, fakes and leak checks for authors of plugins."""

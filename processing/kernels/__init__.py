@@ -1,0 +1,1 @@
+"""Pixel arithmetic: arrays in, arrays out."""

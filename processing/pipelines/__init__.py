@@ -1,0 +1,1 @@
+"""Pipelines; found by entry point."""

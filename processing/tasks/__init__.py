@@ -1,0 +1,1 @@
+"""Kernels wrapped for the chain of a pipeline."""

@@ -1,0 +1,1 @@
+"""Acquisition core of the LImA2 suite."""
