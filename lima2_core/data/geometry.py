@@ -64,12 +64,12 @@ class Affine:
     __hash__ = None  # type: ignore[assignment]
 
     def then(self, step: Affine) -> Affine:
-        """The map of an image made from this one, where ``step`` maps new to old positions."""
+        """Map an image made from this one, where ``step`` maps new to old positions."""
         return Affine(self.matrix @ step.matrix)
 
     def inverse(self) -> Affine:
-        """Maps detector positions to image positions."""
-        return Affine(np.linalg.inv(self.matrix))
+        """Give the map from detector positions to image positions."""
+        return Affine(np.asarray(np.linalg.inv(self.matrix), np.float64))
 
     def apply(self, row: float, col: float) -> tuple[float, float]:
         """Detector position of an image position."""
@@ -92,12 +92,12 @@ class Affine:
 
     @classmethod
     def binning(cls, rows: int, cols: int) -> Affine:
-        """New pixel = mean position of ``rows`` x ``cols`` old ones."""
+        """Put a new pixel at the mean position of ``rows`` x ``cols`` old ones."""
         return cls(np.array([[rows, 0, (rows - 1) / 2], [0, cols, (cols - 1) / 2], [0, 0, 1.0]]))
 
     @classmethod
     def crop(cls, row: int, col: int) -> Affine:
-        """New first pixel = old pixel (``row``, ``col``)."""
+        """Make the old pixel (``row``, ``col``) the new first one."""
         return cls(np.array([[1, 0, row], [0, 1, col], [0, 0, 1.0]]))
 
     @classmethod
