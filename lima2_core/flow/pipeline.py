@@ -1,0 +1,149 @@
+"""A pipeline as it was resolved: one parallel chain, ordered lanes, places to look at.
+
+A pipeline has one stage, or two with a `Joint` between them that makes one item of several
+(accumulation). Each stage is a chain of tasks and a number of lanes. There is no general graph.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from lima2_core.data.frame import Frame, FrameSpec, Gap
+from lima2_core.data.record import RecordStream
+from lima2_core.flow.sink import Sink
+from lima2_core.flow.tap import Tap
+from lima2_core.flow.task import Reduction, Task, Transform
+from lima2_core.ids import FrameIdx
+
+INPUT, OUTPUT = -2, -1
+"""What a lane may carry besides the product of a reduction: frames before or after the chain."""
+
+
+@dataclass(frozen=True, slots=True)
+class Lane:
+    """Carries one value per frame, in order, to a sink.
+
+    ``carries`` is `INPUT`, `OUTPUT`, or the position of a reduction among the products of the
+    stage. A lane with ``depth`` 0 is served by the thread that delivers: for sinks that only
+    touch memory. Others have a thread and a queue of their own.
+    """
+
+    name: str
+    sink: Sink
+    carries: int
+    depth: int = 0
+
+
+class Counter:
+    """A number that only grows; written by one thread, read by any."""
+
+    __slots__ = ("value",)
+
+    def __init__(self) -> None:
+        self.value = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """A chain of tasks and the lanes behind it."""
+
+    tasks: tuple[Task, ...] = ()
+    lanes: tuple[Lane, ...] = ()
+    counters: tuple[Counter, ...] = ()
+    """Count the rows, once the lanes without a queue have taken them."""
+
+    @property
+    def transforms(self) -> bool:
+        """Whether frames leave otherwise than they came."""
+        return any(isinstance(task, Transform) for task in self.tasks)
+
+    @property
+    def reductions(self) -> int:
+        """Products of one frame."""
+        return sum(isinstance(task, Reduction) for task in self.tasks)
+
+
+class Joint(Protocol):
+    """Makes one frame of ``depth`` consecutive rows.
+
+    Threads: `add` from several at the same time, also for the same group.
+    """
+
+    depth: int
+
+    def add(self, group: int, item: Frame | Gap) -> None:
+        """Take one row of a group."""
+        ...
+
+    def finish(self, group: int) -> Frame | Gap:
+        """The frame of a complete group, or of what came until the stream ended."""
+        ...
+
+
+@dataclass(slots=True)
+class Pipeline:
+    """All that the run of a pipeline consists of; made by a plugin, run by `Executor`."""
+
+    input_spec: FrameSpec
+    output_spec: FrameSpec
+    first: Stage
+    second: Stage | None = None
+    joint: Joint | None = None
+    taps: Mapping[str, Tap] = field(default_factory=dict)
+    """By the name of the frame source that clients ask for."""
+    streams: Mapping[str, RecordStream] = field(default_factory=dict)
+    """By the name of the record stream."""
+    counters: Mapping[str, Counter] = field(default_factory=dict)
+    """By the name clients know: ``nb_frames_source`` ..."""
+    activate: Callable[[], None] | None = None
+    """Called at Start, before the first frame; may fail."""
+    queue_frames: int = 100
+    """Frames that may wait between the camera and the chain."""
+    files: Callable[[], Sequence[str]] | None = None
+    """Files written so far."""
+
+    def __post_init__(self) -> None:
+        if (self.second is None) != (self.joint is None):
+            raise ValueError("a joint and a second stage need each other")
+
+    @property
+    def lanes(self) -> tuple[Lane, ...]:
+        return self.first.lanes + (self.second.lanes if self.second is not None else ())
+
+    def open(self) -> None:
+        """Get all sinks ready; those already open are ended again if one cannot be.
+
+        Raises:
+            StorageError: a sink will not be able to write.
+        """
+        opened: list[Sink] = []
+        try:
+            for lane in self.lanes:
+                lane.sink.open()
+                opened.append(lane.sink)
+        except BaseException:
+            for sink in opened:
+                sink.abort()
+            raise
+
+    def release(self) -> None:
+        """Let go of the frames that are kept to be looked at."""
+        for tap in self.taps.values():
+            tap.clear()
+
+    def progress(self) -> dict[str, int]:
+        """Counters by name; none is seen ahead of those before it in the flow."""
+        values = {name: self.counters[name].value for name in reversed(list(self.counters))}
+        return {name: values[name] for name in self.counters}
+
+
+@dataclass(slots=True)
+class Result:
+    """What the chain of a stage made of one row."""
+
+    idx: FrameIdx
+    source: Frame | Gap
+    item: Frame | Gap
+    products: list[object]

@@ -1,0 +1,108 @@
+"""Points where one can look at the flow: the newest frames of one place, by index."""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from lima2_core.data.frame import Frame, FrameSpec
+from lima2_core.data.memory import BufferPool
+from lima2_core.errors import NotAvailableError
+from lima2_core.flow.sink import Row, Sink
+from lima2_core.ids import FrameIdx
+
+
+@dataclass(frozen=True, slots=True)
+class TapStats:
+    """A snapshot: frames kept, frames that may be kept, frames seen, index of the newest."""
+
+    kept: int
+    depth: int
+    seen: int
+    last_idx: int
+
+
+class Tap(Sink):
+    """Keeps the newest ``depth`` frames, one of every ``sampling``.
+
+    Frames that may be kept are referenced; others (buffers of a detector, which the source needs
+    back) are copied into ``pool``.
+
+    Threads: `write` from one thread at a time; look-ups from any.
+    """
+
+    name = "tap"
+
+    def __init__(
+        self, spec: FrameSpec, depth: int, sampling: int = 1, pool: BufferPool | None = None
+    ) -> None:
+        self.spec = spec
+        self.depth = max(1, depth)
+        self.sampling = max(1, sampling)
+        self._pool = pool
+        self._frames: OrderedDict[FrameIdx, Frame] = OrderedDict()
+        self._seen = 0
+        self._last_idx = -1
+        self._lock = threading.Lock()
+
+    def write(self, rows: Sequence[Row]) -> None:
+        sampling, depth, frames = self.sampling, self.depth, self._frames
+        # Of a long batch only the end can stay, so only the end is touched.
+        with self._lock:
+            self._seen += len(rows)
+            for row in rows[-depth * sampling :]:
+                frame = row.value
+                if not isinstance(frame, Frame) or row.local % sampling:
+                    continue
+                while len(frames) >= depth:
+                    frames.popitem(last=False)
+                frames[frame.idx] = frame if frame.keepable else self._copied(frame)
+                self._last_idx = frame.idx
+
+    def _copied(self, frame: Frame) -> Frame:
+        lease = self._pool.lease() if self._pool is not None else None
+        if lease is None:
+            return replace(frame, data=frame.data.copy(), lease=None, keepable=True)
+        data = lease.array(frame.data.shape, frame.data.dtype)
+        np.copyto(data, frame.data)
+        return replace(frame, data=data, lease=lease, keepable=True)
+
+    def get(self, idx: int) -> Frame:
+        """The frame of a global index; -1 is the newest.
+
+        Raises:
+            NotAvailableError: not yet, not any more, or never kept.
+        """
+        with self._lock:
+            if idx == -1:
+                if not self._frames:
+                    raise NotAvailableError("no frame is available yet", frame_idx=idx)
+                return next(reversed(self._frames.values()))
+            frame = self._frames.get(FrameIdx(idx))
+            if frame is not None:
+                return frame
+            if idx > self._last_idx:
+                raise NotAvailableError(f"frame {idx} is not available yet", frame_idx=idx)
+            kept = f"kept are {next(iter(self._frames))} to {self._last_idx}"
+            raise NotAvailableError(
+                f"frame {idx} is not available: {kept if self._frames else 'none is kept'}",
+                frame_idx=idx,
+            )
+
+    @property
+    def last_idx(self) -> int:
+        """Index of the newest frame; -1 while there is none."""
+        return self._last_idx
+
+    def stats(self) -> TapStats:
+        with self._lock:
+            return TapStats(len(self._frames), self.depth, self._seen, self._last_idx)
+
+    def clear(self) -> None:
+        """Let go of all frames."""
+        with self._lock:
+            self._frames.clear()
