@@ -32,21 +32,15 @@ class ParamsModel(BaseModel):
         Raises:
             ParamError: no JSON, or a value is refused; the path names it.
         """
-        try:
-            tree = json.loads(text)
-        except json.JSONDecodeError as error:
-            raise ParamError(f"this is no JSON text: {error}", path="") from error
-        return cls.from_tree(tree)
+        return cls.from_tree(json_tree(text))
 
     @classmethod
-    def from_tree(cls, tree: object) -> Self:
+    def from_tree(cls, tree: dict[str, Any]) -> Self:
         """Check a tree of dicts, lists and values.
 
         Raises:
             ParamError: a value is refused; all that is wrong is in the message.
         """
-        if not isinstance(tree, dict):
-            raise ParamError(f"expected an object, not {type(tree).__name__}", path="")
         try:
             return cls.model_validate(tree)
         except ValidationError as error:
@@ -58,6 +52,21 @@ class ParamsModel(BaseModel):
 
     def to_json(self) -> str:
         return self.model_dump_json()
+
+
+def json_tree(text: str) -> dict[str, Any]:
+    """Read a JSON object.
+
+    Raises:
+        ParamError: it is something else.
+    """
+    try:
+        tree = json.loads(text)
+    except json.JSONDecodeError as error:
+        raise ParamError(f"this is no JSON text: {error}", path="") from error
+    if not isinstance(tree, dict):
+        raise ParamError(f"expected an object, not {type(tree).__name__}", path="")
+    return tree
 
 
 def quantity(unit: str, *, default: Any, **limits: Any) -> Any:

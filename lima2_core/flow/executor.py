@@ -6,6 +6,7 @@ import logging
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from lima2_core.data.frame import Frame, Gap, Validity
 from lima2_core.errors import Lima2Error, PipelineError
@@ -66,12 +67,8 @@ class Executor:
         self._lanes = {
             lane.name: _LaneThread(lane, self._fail) for lane in pipeline.lanes if lane.depth
         }
-        self._first = Ordering[Result](
-            lambda at, results: self._deliver(pipeline.first, at, results)
-        )
-        self._second = Ordering[Result](
-            lambda at, results: pipeline.second and self._deliver(pipeline.second, at, results)
-        )
+        self._first = Ordering[Result](partial(self._deliver, pipeline.first))
+        self._second = Ordering[Result](partial(self._deliver, pipeline.second or Stage()))
         self._next_group = 0
         self._running = workers
         self._workers = [

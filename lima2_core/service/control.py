@@ -1,0 +1,236 @@
+"""The service behind a control device: configures and drives one detector."""
+
+from __future__ import annotations
+
+import logging
+import queue
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+from lima2_core.camera.api import CameraEnv, CameraLink, CameraPlugin
+from lima2_core.camera.params import AcquisitionParams
+from lima2_core.errors import Lima2Error, ParamError, StateError
+from lima2_core.ids import AcqId
+from lima2_core.service.events import ServiceEvent, StateChanged
+from lima2_core.service.mailbox import Mailbox
+from lima2_core.service.receiver import COMMAND_S
+from lima2_core.state.control import Effect, Event, control_machine
+from lima2_core.state.device import AcqState
+
+log = logging.getLogger(__name__)
+
+_STATUS_WORDS = {
+    AcqState.IDLE: "idle",
+    AcqState.PREPARED: "prepared",
+    AcqState.RUNNING: "acquiring",
+    AcqState.STOPPED: "stopped",
+    AcqState.FAULT: "fault",
+    AcqState.TERMINATE: "terminating",
+}
+
+
+class ControlService:
+    """Drives one detector.
+
+    Threads: everything from any thread. The detector is called on the mailbox thread, except
+    for its readings.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        plugin: CameraPlugin,
+        env: CameraEnv,
+        link: CameraLink,
+        n_receivers: Callable[[], int],
+    ) -> None:
+        self.name = name
+        self.plugin = plugin
+        self.events: queue.SimpleQueue[ServiceEvent | None] = queue.SimpleQueue()
+        """What happened, for one reader; None at the end."""
+        self._n_receivers = n_receivers
+        self._camera = plugin.make_control(env, link)
+        self._machine = control_machine(name)
+        self._requested: AcquisitionParams = plugin.params()
+        self._applied: AcquisitionParams | None = None
+        self._last_error: Lima2Error | None = None
+        self._mailbox = Mailbox(name)
+
+    @property
+    def acquisition_text(self) -> str:
+        """The parameters last asked for, as JSON."""
+        return self._requested.to_json()
+
+    def request_acquisition(self, text: str) -> None:
+        """Take acquisition parameters for the next Prepare.
+
+        Raises:
+            ParamError: refused; those before stay.
+        """
+        self._requested = self.plugin.params.from_json(text)
+
+    @property
+    def applied_text(self) -> str:
+        """The parameters as the detector took them at the last Prepare; empty before (G16)."""
+        return self._applied.to_json() if self._applied is not None else ""
+
+    def check_preparable(self) -> None:
+        """Refuse now what Prepare would have to refuse.
+
+        Raises:
+            StateError: not in this state.
+            ParamError: the detector cannot do it.
+        """
+        self._machine.require(Event.PREPARED, "Prepare")
+        self._camera.check(self._requested)
+
+    def check_startable(self) -> None:
+        """Refuse Start in a wrong state.
+
+        Raises:
+            StateError: not in this state.
+        """
+        self._machine.require(Event.START, "Start")
+
+    def check_triggerable(self) -> None:
+        """Refuse Trigger where none is waited for.
+
+        Raises:
+            StateError: not running, or triggers come from elsewhere.
+        """
+        self._machine.require(Event.TRIGGER, "Trigger")
+        mode = (self._applied or self._requested).acq.trigger_mode
+        if mode != "software":
+            raise StateError(
+                f"Trigger needs acq.trigger_mode software; it is {mode}", trigger_mode=mode
+            )
+
+    def prepare(self, acq_id: AcqId) -> None:
+        """Configure and arm the detector; the state is PREPARED afterwards.
+
+        Raises:
+            Lima2Error: not possible; the state is what it was.
+        """
+        self._mailbox.call(partial(self._prepare, acq_id), COMMAND_S)
+
+    def start(self) -> None:
+        """Begin.
+
+        Raises:
+            StateError: not prepared.
+            CameraError: the detector failed; the state is FAULT.
+        """
+        self._mailbox.call(lambda: self._feed(Event.START), COMMAND_S)
+
+    def trigger(self) -> None:
+        """Give one software trigger.
+
+        Raises:
+            StateError: not running.
+        """
+        self._mailbox.call(lambda: self._feed(Event.TRIGGER), COMMAND_S)
+
+    def stop(self) -> None:
+        """End early; harmless in any state."""
+        self._mailbox.call(lambda: self._feed(Event.STOP), COMMAND_S)
+
+    def close_acquisition(self) -> None:
+        """Back to rest after an acquisition; harmless in any state, FAULT stays."""
+        self._mailbox.call(lambda: self._feed(Event.CLOSE), COMMAND_S)
+
+    def reset(self) -> None:
+        """Back to rest from any state."""
+        self._mailbox.call(self._reset, COMMAND_S)
+
+    def report_lost(self, receiver: str, error: Lima2Error) -> None:
+        """Note that a receiver cannot be reached."""
+        log.warning("%s: receiver %s cannot be reached: %s", self.name, receiver, error)
+        self._last_error = error
+
+    @property
+    def state(self) -> AcqState:
+        return self._machine.state
+
+    @property
+    def last_error(self) -> Lima2Error | None:
+        """What went wrong last since Prepare; None if all is well."""
+        return self._last_error
+
+    @property
+    def nb_frames_acquired(self) -> int:
+        """Frames exposed to their end in the current or last acquisition."""
+        return self._camera.nb_frames_acquired()
+
+    def detector_info(self) -> dict[str, Any]:
+        """What the detector is, by the keys of the wire (contract 02, 5.1)."""
+        info = self._camera.info()
+        height_m, width_m = info.pixel_size_m
+        return {
+            "plugin": self.plugin.name,
+            "model": info.model,
+            "sn": info.sn,
+            "pixel_size": {"x": width_m, "y": height_m},
+            "dimensions": {"x": info.cols, "y": info.rows},
+            **info.extra,
+        }
+
+    def detector_status(self) -> dict[str, Any]:
+        """Present readings, by the keys of the wire (contract 02, 5.2)."""
+        return {"state": _STATUS_WORDS[self.state], **self._camera.status()}
+
+    def detector_capabilities(self) -> dict[str, Any]:
+        """What the detector can do, by the keys of the wire; times in nanoseconds there."""
+        able = self._camera.capabilities()
+        return {
+            "trigger_modes": list(able.trigger_modes),
+            "expo_time_range": [round(t * 1e9) for t in able.expo_time_range_s],
+            "latency_time_range": [round(t * 1e9) for t in able.latency_time_range_s],
+            "nb_frames_per_trigger_range": list(able.nb_frames_per_trigger_range),
+        }
+
+    def close(self) -> None:
+        """End everything."""
+        self._mailbox.call(lambda: self._feed(Event.TERMINATE), COMMAND_S)
+        self._mailbox.close()
+        self.events.put(None)
+
+    # On the mailbox thread
+
+    def _prepare(self, acq_id: AcqId) -> None:
+        self._machine.require(Event.PREPARED, "Prepare")
+        if not acq_id:
+            raise ParamError("an acquisition needs an id", path="uuid")
+        self._camera.check(self._requested)
+        self._applied = self._camera.prepare(acq_id, self._requested, self._n_receivers())
+        self._last_error = None
+        self._feed(Event.PREPARED)
+
+    def _reset(self) -> None:
+        self._feed(Event.RESET)
+        self._last_error = None
+
+    def _feed(self, event: Event) -> None:
+        before = self.state
+        try:
+            for effect in self._machine.feed(event):
+                self._carry_out(effect)
+        except Lima2Error as error:
+            if self._machine.allows(Event.FAILED) and not isinstance(error, StateError):
+                self._last_error = error
+                self._machine.feed(Event.FAILED)
+            raise
+        finally:
+            if self.state is not before:
+                log.info("%s: %s after %s", self.name, self.state.name, event.name)
+                self.events.put(StateChanged(self.state))
+
+    def _carry_out(self, effect: Effect) -> None:
+        if effect is Effect.START:
+            self._camera.start()
+        elif effect is Effect.TRIGGER:
+            self._camera.trigger()
+        elif effect is Effect.STOP:
+            self._camera.stop()
+        else:
+            self._camera.close()

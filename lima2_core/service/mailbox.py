@@ -1,0 +1,107 @@
+"""Commands and events in, one thread out: what a service decides, it decides one at a time."""
+
+from __future__ import annotations
+
+import heapq
+import itertools
+import logging
+import threading
+import time
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+from lima2_core.errors import BusyError
+from lima2_core.worker import Worker
+
+log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+
+class _Call:
+    """One thing to do, and what came of it."""
+
+    def __init__(self, work: Callable[[], Any]) -> None:
+        self.work = work
+        self.done = threading.Event()
+        self.value: Any = None
+        self.error: BaseException | None = None
+
+
+class Mailbox:
+    """Does what it is given, in the order of the due times, on a thread of its own.
+
+    Threads: everything from any thread, but `call` not from its own.
+    """
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self._heap: list[tuple[float, int, _Call]] = []
+        self._count = itertools.count()
+        self._wake = threading.Condition()
+        self._closed = False
+        self._worker = Worker(f"mailbox-{name}", self._serve)
+
+    def call(self, work: Callable[[], T], timeout_s: float) -> T:
+        """Do ``work`` there and give its result, or raise its error.
+
+        Raises:
+            BusyError: not done within ``timeout_s``; it will still be done.
+        """
+        call = _Call(work)
+        self._put(call, 0.0)
+        if not call.done.wait(timeout_s):
+            raise BusyError(
+                f"{self._name} is busy and did not answer within {timeout_s:g} s; try again",
+                timeout_s=timeout_s,
+            )
+        if call.error is not None:
+            raise call.error
+        value: T = call.value
+        return value
+
+    def post(self, work: Callable[[], object], delay_s: float = 0.0) -> None:
+        """Do ``work`` there after ``delay_s``, without waiting for it; an error of it is logged."""
+
+        def logged() -> None:
+            try:
+                work()
+            except BaseException:
+                log.exception("%s could not deal with an event", self._name)
+
+        self._put(_Call(logged), delay_s)
+
+    def close(self) -> None:
+        """Do what is due, forget what is not, and end."""
+        with self._wake:
+            self._closed = True
+            self._wake.notify_all()
+        self._worker.join()
+
+    def _put(self, call: _Call, delay_s: float) -> None:
+        with self._wake:
+            due_s = time.monotonic() + delay_s
+            heapq.heappush(self._heap, (due_s, next(self._count), call))
+            self._wake.notify_all()
+
+    def _next(self) -> _Call | None:
+        with self._wake:
+            while True:
+                wait_s: float | None = None
+                if self._heap:
+                    wait_s = self._heap[0][0] - time.monotonic()
+                    if wait_s <= 0:
+                        return heapq.heappop(self._heap)[2]
+                if self._closed:
+                    return None
+                self._wake.wait(wait_s)
+
+    def _serve(self) -> None:
+        while (call := self._next()) is not None:
+            try:
+                call.value = call.work()
+            except BaseException as error:
+                # It belongs to the caller, who raises it.
+                call.error = error
+            finally:
+                call.done.set()
