@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -68,6 +69,7 @@ class EmbeddedDatabase:
         self.stop()
         refuse_taken(self.port)
         content = self._folder / "nosqltangodb"
+        shutil.rmtree(content, ignore_errors=True)  # all files in it would be read
         self._deployment.write(content)
         child = ChildProcess(
             "the embedded Tango database",
