@@ -1,0 +1,92 @@
+"""Ports of the core on Tango: how a control part reaches its receivers."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable, Mapping, Sequence
+
+import tango
+
+from lima2_core.camera.api import CameraMessage
+from lima2_core.errors import Lima2Error
+from lima2_core.ids import AcqId
+from lima2_core.service.link import Deliver, FanOut, to_text
+from lima2_core.service.receiver import ReceiverService
+from tango_servers.errors import from_dev_failed
+from tango_servers.names import CAMERA_MESSAGE
+
+log = logging.getLogger(__name__)
+
+_TIMEOUT_MS = 3000
+
+
+class RemoteReceiver:
+    """Hands messages to a receiver in another server.
+
+    Threads: one; the connection is made by the first call, so that a dead receiver delays nobody.
+    """
+
+    def __init__(self, device: str) -> None:
+        self._device = device
+        self._proxy: tango.DeviceProxy | None = None
+
+    def __call__(self, message: CameraMessage) -> None:
+        with tango.EnsureOmniThread():
+            try:
+                if self._proxy is None:
+                    self._proxy = tango.DeviceProxy(self._device)
+                    self._proxy.set_timeout_millis(_TIMEOUT_MS)
+                self._proxy.command_inout(CAMERA_MESSAGE, to_text(message))
+            except tango.DevFailed as failed:
+                raise from_dev_failed(failed, f"{self._device} does not answer") from failed
+
+
+class TangoLink:
+    """The camera link of a control device: direct calls within the process, commands elsewhere.
+
+    Threads: `broadcast` from any; `connect` and `close` from one at a time.
+    """
+
+    def __init__(
+        self,
+        local: Mapping[str, ReceiverService],
+        on_lost: Callable[[str, Lima2Error], None],
+    ) -> None:
+        self._local = local
+        self._on_lost = on_lost
+        self._fan_out: FanOut | None = None
+        self._lock = threading.Lock()
+
+    @property
+    def receivers(self) -> Sequence[str]:
+        """Names of the receivers, in the order of their indices."""
+        fan_out = self._fan_out
+        return fan_out.receivers if fan_out is not None else ()
+
+    def connect(self, receivers: Sequence[str]) -> None:
+        """Send to these receivers from now on; opens connections in the background."""
+        with self._lock:
+            if self._fan_out is not None and tuple(receivers) == tuple(self._fan_out.receivers):
+                return
+            if self._fan_out is not None:
+                self._fan_out.close()
+            targets: dict[str, Deliver] = {}
+            for name in receivers:
+                service = self._local.get(name.lower())
+                targets[name] = RemoteReceiver(name) if service is None else service.deliver
+            self._fan_out = FanOut(targets, self._on_lost)
+            # A message that nobody is concerned by makes the connections before they matter.
+            self._fan_out.broadcast(CameraMessage(AcqId(""), "hello"))
+
+    def broadcast(self, message: CameraMessage) -> None:
+        with self._lock:
+            if self._fan_out is not None:
+                self._fan_out.broadcast(message)
+
+    def close(self) -> None:
+        """Deliver what is queued, and end."""
+        with self._lock:
+            if self._fan_out is not None:
+                self._fan_out.close()
+                self._fan_out = None

@@ -1,0 +1,115 @@
+"""What control and receiver devices have in common."""
+
+from __future__ import annotations
+
+import logging
+import queue
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+import tango
+from tango import AttrWriteType
+from tango.server import Device, attribute
+
+from lima2_core.camera.api import CameraPlugin
+from lima2_core.errors import Lima2Error
+from lima2_core.service.events import ServiceEvent, StateChanged
+from lima2_core.state.device import AcqState
+from lima2_core.worker import Worker
+from tango_servers import logs
+from tango_servers.errors import as_dev_failed
+from tango_servers.names import AcqStateLabel, LogLevel
+from tango_servers.states import DEV_STATES
+
+log = logging.getLogger(__name__)
+
+
+def text_of(value: str | bytes) -> str:
+    """The text a client sent: Tango strings are Latin-1, clients write UTF-8 into them."""
+    raw = value if isinstance(value, bytes) else value.encode("latin-1", "replace")
+    return raw.decode("utf-8", "replace")
+
+
+class LimaDevice(Device):
+    """A device in front of one service.
+
+    Events of the service leave through one thread, the only one that pushes (`pump`).
+    """
+
+    plugin: ClassVar[CameraPlugin]
+
+    def start_pump(self, events: queue.SimpleQueue[ServiceEvent | None]) -> None:
+        """Serve the events of the service until it closes."""
+        self._events = events
+        self._pump = Worker(f"pump-{self.get_name()}", self._serve_events)
+
+    def stop_pump(self) -> None:
+        """Wait for the end of the events; the service is closed."""
+        self._pump.join(1.0)
+
+    def _serve_events(self) -> None:
+        with tango.EnsureOmniThread():
+            while (event := self._events.get()) is not None:
+                try:
+                    self.handle(event)
+                except tango.DevFailed as failed:
+                    log.warning("an event could not be pushed: %s", failed.args[0].desc)
+
+    def handle(self, event: ServiceEvent) -> None:
+        """Push what clients want to know of ``event``; on the pump thread."""
+        if isinstance(event, StateChanged):
+            self.push_change_event("acq_state", AcqStateLabel(event.state))
+            self.push_change_event("State", DEV_STATES[event.state])
+            self.push_change_event("Status", self.status_sentence())
+
+    @property
+    def service_state(self) -> AcqState:
+        """The acquisition state of the service."""
+        raise AttributeError("a device says where its state comes from")
+
+    def status_sentence(self) -> str:
+        """What is going on, for people."""
+        raise AttributeError("a device says what is going on")
+
+    def camera_properties(self) -> Mapping[str, str]:
+        """Settings of the installation that the camera plugin reads; those that are set."""
+        values = {name: getattr(self, name) for name in self.plugin.properties}
+        return {name: str(value) for name, value in values.items() if value}
+
+    def init_events(self) -> None:
+        """Say which attributes push change events from code."""
+        for name in ("acq_state", "State", "Status"):
+            self.set_change_event(name, True, False)
+
+    def dev_state(self) -> tango.DevState:
+        return DEV_STATES[self.service_state]
+
+    def dev_status(self) -> str:
+        return self.status_sentence()
+
+    @attribute(
+        dtype=AcqStateLabel,
+        label="Acquisition state",
+        doc="idle, prepared (armed), running (taking frames), stopped (ended early), fault "
+        "(needs Reset), terminate (shutting down)",
+    )
+    def acq_state(self) -> Any:
+        return AcqStateLabel(self.service_state)
+
+    @attribute(
+        dtype=LogLevel,
+        access=AttrWriteType.READ_WRITE,
+        label="Log level",
+        doc="What this server writes to its log, from this level upwards",
+        memorized=False,
+    )
+    def log_level(self) -> Any:
+        return logs.level()
+
+    @as_dev_failed
+    def write_log_level(self, level: int) -> None:
+        logs.set_level(LogLevel(level))
+
+    def error_sentence(self, error: Lima2Error | None) -> str:
+        """The part of a status sentence about an error."""
+        return "" if error is None else f" ({error})"
