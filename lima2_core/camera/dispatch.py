@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-import uuid
+import hashlib
+import itertools
+import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
-import numpy as np
-
 from lima2_core.ids import AcqId, FrameIdx, ReceiverIdx
 
 DispatchMode = Literal["round_robin", "predictive_random", "full_random"]
+
+_WORD = struct.Struct("<I")
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,43 +47,29 @@ def frames_of(
     """Indices of the frames that one receiver takes, without end, from frame ``first``.
 
     ``round_robin`` deals in turn. ``predictive_random`` repeats a fixed sequence of 2 n n
-    receivers (contract 03, 6.2). ``full_random`` draws from a generator seeded by the
-    acquisition, so that all receivers agree without talking to each other.
+    receivers (contract 03, 6.2). ``full_random`` draws from the id of the acquisition, so that
+    all receivers agree without talking to each other.
     """
-    if share.n_receivers == 1:
-        owners = _always_first()
-    elif mode == "round_robin":
-        owners = _in_turn(share.n_receivers)
-    elif mode == "predictive_random":
-        owners = _predictive(share.n_receivers)
+    if keeps_rows(mode, share):
+        indices: Iterator[int] = itertools.count(
+            first + (share.receiver - first) % share.n_receivers, share.n_receivers
+        )
     else:
-        owners = _drawn(share.n_receivers, acq_id)
-    for idx, owner in enumerate(owners):
-        if owner == share.receiver and idx >= first:
-            yield FrameIdx(idx)
-
-
-def _always_first() -> Iterator[int]:
-    while True:
-        yield 0
-
-
-def _in_turn(n: int) -> Iterator[int]:
-    while True:
-        yield from range(n)
+        n = share.n_receivers
+        owners = _predictive(n) if mode == "predictive_random" else _drawn(n, acq_id)
+        indices = (
+            idx for idx, owner in enumerate(owners) if owner == share.receiver and idx >= first
+        )
+    return map(FrameIdx, indices)
 
 
 def _predictive(n: int) -> Iterator[int]:
-    sequence = [owner for i in range(n) for j in range(n) for owner in (i, j)]
-    while True:
-        yield from sequence
+    return itertools.cycle([owner for i in range(n) for j in range(n) for owner in (i, j)])
 
 
 def _drawn(n: int, acq_id: AcqId) -> Iterator[int]:
-    try:
-        seed = uuid.UUID(acq_id).int
-    except ValueError:
-        seed = int.from_bytes(acq_id.encode(), "big")
-    generator = np.random.default_rng(seed)
-    while True:
-        yield from generator.integers(0, n, size=4096).tolist()
+    # A hash is the same on every computer and in every version of every library.
+    for block in itertools.count():
+        digest = hashlib.blake2b(f"{acq_id} {block}".encode()).digest()
+        for (number,) in _WORD.iter_unpack(digest):
+            yield number * n >> 32
