@@ -1,0 +1,154 @@
+"""One file that grows: rows go in as chunks that are already packed."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+from numpy.typing import NDArray
+
+from lima2_core.data.frame import Validity
+from lima2_core.ids import FrameIdx
+from processing.sinks.hdf5_layout import FileLayout
+
+_ROWS_PER_NODE = 57
+"""Of the index of chunks, where rows are only added at the end: 0.9 of the 64 that fit."""
+_NODE_BYTES = 4096
+"""At most, for 4 dimensions."""
+_MAX_RESERVE_BYTES = 2**20
+
+
+class GrowingFile:
+    """A file from its first row to its last; locked against readers until then.
+
+    It is flushed by writing what HDF5 holds back to the operating system: this survives the
+    death of the process, not a failure of the power.
+
+    Args:
+        draft: name of the file until it is locked; what is there is overwritten.
+        image: bytes of a file of ``layout`` without rows.
+        wall_s: time of the first row, seconds since 1970.
+
+    Threads: one at a time.
+
+    Raises:
+        OSError, RuntimeError, ValueError: from every method, where the medium or HDF5 fails.
+    """
+
+    def __init__(
+        self, path: Path, draft: Path, image: bytes, layout: FileLayout, wall_s: float
+    ) -> None:
+        self.path = path
+        self.rows = 0
+        """Rows so far, gaps included."""
+        self._index_is_stale = False
+        self._layout = layout
+        self._side_rows = 0  # of those, already in validity and frame_idx
+        self._validity: list[Validity] = []
+        self._frame_idx: list[FrameIdx] = []
+        # Under its own name it must never be unlocked: a reader would take it for complete.
+        try:
+            draft.write_bytes(image)
+            self._file = _opened(draft, layout)
+            os.rename(draft, path)
+        finally:
+            draft.unlink(missing_ok=True)  # there is none after the rename
+        self._data = self._file[layout.data].id
+        self._origin = (0,) * len(layout.frame_shape)
+        self._write_time(layout.start_time, wall_s)
+
+    def add(self, idx: FrameIdx, validity: Validity, chunk: bytes | NDArray[Any] | None) -> None:
+        """Write the next row; without a chunk it reads as zeros. After an error: `finish`."""
+        if chunk is not None:
+            self._index_is_stale = True
+            self._data.write_direct_chunk((self.rows, *self._origin), chunk)
+            self._index_is_stale = False
+        self._validity.append(validity)
+        self._frame_idx.append(idx)
+        if self.rows == 0:
+            self._reserve()
+        self.rows += 1
+
+    def flush(self) -> None:
+        """Make all rows so far readable whatever becomes of this process."""
+        self._write_side_data()
+        self._file.flush()
+
+    def finish(self, wall_s: float) -> None:
+        """Cut what was not written, close: from now on the file is for readers.
+
+        Closed in any case, as far as HDF5 can. A file without a row is removed.
+        """
+        if self.rows == 0:
+            self._discard()
+            return
+        with contextlib.closing(self._file):
+            self._write_side_data()
+            self._write_time(self._layout.end_time, wall_s)
+            if not self._index_is_stale:
+                self._cut(self._file)
+        if self._index_is_stale:
+            # After a failed write HDF5 takes the chunk for written as long as the file is open,
+            # and cutting would remove the one before it.
+            with contextlib.closing(_opened(self.path, self._layout)) as file:
+                self._cut(file)
+
+    def _cut(self, file: h5py.File) -> None:
+        if self.rows < self._layout.rows:
+            for path in self._per_row():
+                file[path].resize(self.rows, axis=0)
+
+    def _discard(self) -> None:
+        """Remove the file, on a full disk too: emptied first, it leaves space for closing it."""
+        try:
+            with contextlib.closing(self._file):
+                os.truncate(self.path, 0)
+        finally:
+            self.path.unlink(missing_ok=True)
+
+    def _per_row(self) -> list[str]:
+        layout = self._layout
+        side = [layout.validity, layout.frame_idx] if layout.with_frame_idx else [layout.validity]
+        return [layout.data, *side]
+
+    def _reserve(self) -> None:
+        """Take space on the medium for all that HDF5 will write besides frames.
+
+        With the first row everything got its place in the file, ahead of the second frame. On a
+        full disk it can then still be written, and with it the frames before are readable.
+        """
+        self.flush()
+        size_bytes = self._file.id.get_filesize()
+        # Not every file system can; where the disk is full, the next row tells.
+        with contextlib.suppress(OSError):
+            os.posix_fallocate(self._file.id.get_vfd_handle(), 0, size_bytes)
+
+    def _write_side_data(self) -> None:
+        if not self._validity:
+            return
+        rows = slice(self._side_rows, self._side_rows + len(self._validity))
+        self._write_rows(self._layout.validity, rows, self._validity)
+        if self._layout.with_frame_idx:
+            self._write_rows(self._layout.frame_idx, rows, self._frame_idx)
+        self._side_rows = rows.stop
+        self._validity.clear()
+        self._frame_idx.clear()
+
+    def _write_rows(self, path: str, rows: slice, values: list[Any]) -> None:
+        dataset = self._file[path]
+        dataset[rows] = np.array(values, dataset.dtype)
+
+    def _write_time(self, path: str, wall_s: float) -> None:
+        local = datetime.fromtimestamp(wall_s).astimezone()
+        self._file[path][()] = local.isoformat(timespec="milliseconds")
+
+
+def _opened(path: Path, layout: FileLayout) -> h5py.File:
+    """The file, locked, in the oldest format: that is readable after a crash, and by all."""
+    reserve_bytes = min((layout.rows // _ROWS_PER_NODE + 8) * _NODE_BYTES, _MAX_RESERVE_BYTES)
+    return h5py.File(path, "r+", libver="earliest", meta_block_size=reserve_bytes)

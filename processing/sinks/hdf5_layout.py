@@ -1,0 +1,222 @@
+"""What is where in a file: the NeXus tree, made once for all files of a run.
+
+Making the groups, the attributes and the parameter trees takes HDF5 10 ms and more. So they are
+made once in memory; every file starts as a copy of these bytes (see `hdf5_files`).
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib import metadata as distribution
+from typing import Any
+
+import h5py
+import numpy as np
+from h5py import h5d, h5s, h5t
+
+from lima2_core.data.frame import FrameSpec, Validity
+from processing.codecs import CODECS
+from processing.saving import FileMetadata, SavingParams
+
+NO_FRAME_IDX = 2**32 - 1
+"""In ``frame_idx``, where no row was written."""
+
+_TIME = h5py.string_dtype("ascii", 32)
+_ROWS_PER_SIDE_CHUNK = 65536
+"""Large, so that nothing new has to be allocated while rows come."""
+
+
+@dataclass(frozen=True, slots=True)
+class FileLayout:
+    """Paths and shapes in the files of one run.
+
+    Shapes: ``rows`` is how many a file can take; ``frame_shape`` what one row is.
+    """
+
+    entry: str
+    detector: str
+    """Path of the detector group."""
+    rows: int
+    frame_shape: tuple[int, ...]
+    with_frame_idx: bool
+
+    @classmethod
+    def of(
+        cls, params: SavingParams, spec: FrameSpec, rows: int, with_frame_idx: bool
+    ) -> FileLayout:
+        """The layout that ``params`` ask for."""
+        bands = spec.shape[0]
+        flat = bands == 1 and params.nb_dimensions == "dim_3d_or_4d"
+        return cls(
+            entry=params.nx_entry_name,
+            detector="/".join(
+                (params.nx_entry_name, params.nx_instrument_name, params.nx_detector_name)
+            ),
+            rows=rows,
+            frame_shape=spec.shape[1:] if flat else spec.shape,
+            with_frame_idx=with_frame_idx,
+        )
+
+    @property
+    def data(self) -> str:
+        """Path of the frames."""
+        return f"{self.detector}/data"
+
+    @property
+    def validity(self) -> str:
+        """Path of the codes that say what became of each row."""
+        return f"{self.detector}/validity"
+
+    @property
+    def frame_idx(self) -> str:
+        """Path of the number of each row in the acquisition."""
+        return f"{self.detector}/frame_idx"
+
+    @property
+    def start_time(self) -> str:
+        return f"{self.entry}/start_time"
+
+    @property
+    def end_time(self) -> str:
+        return f"{self.entry}/end_time"
+
+
+def file_image(
+    layout: FileLayout, params: SavingParams, spec: FrameSpec, metadata: FileMetadata
+) -> bytes:
+    """The bytes of a file without a row.
+
+    Raises:
+        ImportError: the filter of the compression is not installed.
+        OSError, TypeError, ValueError: HDF5 refuses something.
+    """
+    # Nothing is written to the disk; but HDF5 knows such files by their name.
+    with h5py.File(
+        f"lima2-{uuid.uuid4().hex}", "w", driver="core", backing_store=False, libver="earliest"
+    ) as file:
+        _make_groups(file, layout, params, metadata)
+        _make_data(file, layout, params, spec)
+        _make_side_data(file, layout)
+        _make_links(file, layout)
+        file.flush()
+        return bytes(file.id.get_file_image())
+
+
+def _make_groups(
+    file: h5py.File, layout: FileLayout, params: SavingParams, metadata: FileMetadata
+) -> None:
+    """The chain of groups in which ``default`` leads from the root to the plot."""
+    version = _version()
+    # HDF5 writes names in sorted order; readers find the plot by these attributes alone.
+    file.attrs.update(
+        NX_class="NXroot",
+        default=params.nx_entry_name,
+        creator="lima2-suite",
+        creator_version=version,
+    )
+    entry = _group(file, params.nx_entry_name, "NXentry", params.nx_instrument_name)
+    entry["entry_identifier_uuid"] = metadata.acq_id
+    entry["program_name"] = "lima2-suite"
+    entry["program_name"].attrs["version"] = version
+    # Of fixed length, so that the times can be put in later without making anything new.
+    entry.create_dataset("start_time", (), _TIME)
+    entry.create_dataset("end_time", (), _TIME)
+    instrument = _group(entry, params.nx_instrument_name, "NXinstrument", params.nx_detector_name)
+    detector = _group(instrument, params.nx_detector_name, "NXdetector", "plot")
+    _write_tree(_group(detector, "detector_information", "NXcollection"), metadata.detector)
+    trees = _group(detector, "params", "NXcollection")
+    _write_tree(_group(trees, "acquisition", "NXcollection"), metadata.acquisition)
+    _write_tree(_group(trees, "processing", "NXcollection"), metadata.processing)
+
+
+def _version() -> str:
+    try:
+        return distribution.version("lima2-suite")
+    except distribution.PackageNotFoundError:  # run from a source tree
+        return "unknown"
+
+
+def _group(parent: h5py.Group, name: str, nx_class: str, default: str = "") -> h5py.Group:
+    group = parent.create_group(name)
+    group.attrs["NX_class"] = nx_class
+    if default:
+        group.attrs["default"] = default
+    return group
+
+
+def _write_tree(group: h5py.Group, tree: Mapping[str, object]) -> None:
+    """Dicts become groups, lists of numbers or of texts arrays, other lists numbered groups.
+
+    What is None is left out: HDF5 has no value for it.
+    """
+    for key, value in tree.items():
+        name = str(key).replace("/", "|")
+        if isinstance(value, list | tuple):
+            array = _plain_array(value)
+            value = dict(enumerate(value)) if array is None else array
+        if isinstance(value, Mapping):
+            _write_tree(group.create_group(name), {str(k): v for k, v in value.items()})
+        elif value is not None:
+            group[name] = value
+
+
+def _plain_array(values: list[object] | tuple[object, ...]) -> Any:
+    """The array of ``values`` if they are of one kind, else None."""
+    if not values:
+        return np.empty(0)
+    if all(isinstance(value, str) for value in values):
+        return np.array(values, dtype=h5py.string_dtype())
+    if all(isinstance(value, bool) for value in values):
+        return np.array(values)
+    if all(isinstance(value, int | float) and not isinstance(value, bool) for value in values):
+        return np.array(values)
+    return None
+
+
+def _make_data(file: h5py.File, layout: FileLayout, params: SavingParams, spec: FrameSpec) -> None:
+    """The dataset of the frames: one chunk each, as many as the file can take."""
+    shape = (layout.rows, *layout.frame_shape)
+    properties = CODECS[params.compression].creation_properties((1, *layout.frame_shape))
+    h5d.create(
+        file.id,
+        layout.data.encode(),
+        h5t.py_create(spec.dtype, logical=True),
+        h5s.create_simple(shape, shape),
+        properties,
+    )
+    attrs = file[layout.data].attrs
+    attrs["interpretation"] = "image"
+    attrs["units"] = spec.unit
+    back = file[layout.detector].create_dataset("image_to_detector", data=spec.affine.matrix)
+    back.attrs["description"] = (
+        "(row, col, 1) of a pixel of the image -> (row, col, 1) on the detector, in pixels"
+    )
+
+
+def _make_side_data(file: h5py.File, layout: FileLayout) -> None:
+    """What is known about each row; the fill values say that a row was not written."""
+    detector = file[layout.detector]
+    chunks = (min(layout.rows, _ROWS_PER_SIDE_CHUNK),)
+    shape = {"shape": (layout.rows,), "maxshape": (layout.rows,), "chunks": chunks}
+    codes = {code.name: int(code) for code in Validity}
+    detector.create_dataset(
+        "validity",
+        dtype=h5py.enum_dtype(codes, basetype=np.uint8),
+        fillvalue=np.uint8(Validity.CRASH),
+        **shape,
+    )
+    if layout.with_frame_idx:
+        detector.create_dataset(
+            "frame_idx", dtype=np.uint32, fillvalue=np.uint32(NO_FRAME_IDX), **shape
+        )
+
+
+def _make_links(file: h5py.File, layout: FileLayout) -> None:
+    """Where readers look for the frames."""
+    data = file[layout.data]
+    plot = _group(file[layout.detector], "plot", "NXdata")
+    plot.attrs["signal"] = "data"
+    plot["data"] = data
+    _group(file[layout.entry], "measurement", "NXcollection")["data"] = data
