@@ -61,6 +61,11 @@ class Lima2Receiver(LimaDevice):
     runs_kept = device_property(
         dtype=int, default_value=2, doc="Finished runs kept readable when no client erases them."
     )
+    allowed_commands = device_property(
+        dtype=(str,),
+        default_value=[],
+        doc="Programs that max_countrate_protection may run (absolute paths).",
+    )
 
     @as_dev_failed
     def init_device(self) -> None:
@@ -81,6 +86,7 @@ class Lima2Receiver(LimaDevice):
                 workers=self.nb_threads or resources.default_workers(),
                 memory_bytes=self.memory_limit * 2**20 or resources.default_memory_bytes(),
                 runs_kept=self.runs_kept,
+                allowed_commands=tuple(self.allowed_commands),
             ),
         )
         PROCESS.receivers[self.get_name().lower()] = self.service

@@ -108,6 +108,7 @@ class Channel(Generic[T]):
                 else:
                     assert self._gap_of is not None
                     self._items.append(self._gap_of(items[done]))
+                    self._peak = max(self._peak, len(self._items))
                     done += 1
                     self._sent += 1
                     self._replaced += 1

@@ -25,6 +25,11 @@ _BATCH_MOST = 64
 _IDLE_S = 0.25
 
 
+def batch_frames(frame_bytes: int) -> int:
+    """Frames that a worker takes at once: large ones one by one, so that all cores have some."""
+    return max(1, min(_BATCH_MOST, _BATCH_BYTES // max(1, frame_bytes)))
+
+
 @dataclass(frozen=True, slots=True)
 class ExecutorStats:
     """A snapshot of the queues of a run: where it waits, if it waits."""
@@ -61,7 +66,7 @@ class Executor:
         self._source = source
         self._on_failure = on_failure
         self._on_done = on_done
-        self._batch = max(1, min(_BATCH_MOST, _BATCH_BYTES // max(1, pipeline.input_spec.nbytes)))
+        self._batch = batch_frames(pipeline.input_spec.nbytes)
         self._failed = False
         self._lock = threading.Lock()
         self._lanes = {

@@ -36,6 +36,13 @@ class Lane:
     depth: int = 0
 
 
+class Counts(Protocol):
+    """A number that only grows."""
+
+    @property
+    def value(self) -> int: ...
+
+
 class Counter:
     """A number that only grows; written by one thread, read by any."""
 
@@ -95,7 +102,7 @@ class Pipeline:
     """By the name of the frame source that clients ask for."""
     streams: Mapping[str, RecordStream] = field(default_factory=dict)
     """By the name of the record stream."""
-    counters: Mapping[str, Counter] = field(default_factory=dict)
+    counters: Mapping[str, Counts] = field(default_factory=dict)
     """By the name clients know: ``nb_frames_source`` ..."""
     activate: Callable[[], None] | None = None
     """Called at Start, before the first frame; may fail."""

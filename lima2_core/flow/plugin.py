@@ -61,6 +61,8 @@ class BuildContext:
     """Rows this receiver will get; None if not known."""
     metadata: Mapping[str, Any] = field(default_factory=dict)
     """What files should tell about detector and run."""
+    allowed_commands: tuple[str, ...] = ()
+    """Programs that parameters may ask to run."""
 
 
 @dataclass(frozen=True, slots=True)

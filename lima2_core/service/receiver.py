@@ -55,12 +55,14 @@ class ReceiverSettings:
     """What the installation decides.
 
     ``workers`` are the threads of the chain, ``memory_bytes`` the limit of all frame buffers,
-    ``runs_kept`` how many finished runs stay readable when no client erases them.
+    ``runs_kept`` how many finished runs stay readable when no client erases them,
+    ``allowed_commands`` the programs that parameters may ask to run.
     """
 
     workers: int
     memory_bytes: int
     runs_kept: int = 2
+    allowed_commands: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -268,7 +270,10 @@ class ReceiverService:
         request = PrepareRequest(
             acq_id, self._acquisition, plugin, processing, self._share(), metadata
         )
-        return plan_run(request, self._camera, self.pools, self._settings.workers)
+        settings = self._settings
+        return plan_run(
+            request, self._camera, self.pools, settings.workers, settings.allowed_commands
+        )
 
     def _prepare(self, acq_id: AcqId) -> Prepared:
         self._machine.require(Event.PREPARED, "Prepare")

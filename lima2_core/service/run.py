@@ -47,7 +47,13 @@ class Plan:
     params: RunParams
 
 
-def plan_run(request: PrepareRequest, camera: CameraReceiver, pools: PoolSet, workers: int) -> Plan:
+def plan_run(
+    request: PrepareRequest,
+    camera: CameraReceiver,
+    pools: PoolSet,
+    workers: int,
+    allowed_commands: tuple[str, ...] = (),
+) -> Plan:
     """Resolve source and pipeline for a request, and refuse what cannot be done.
 
     Raises:
@@ -66,6 +72,7 @@ def plan_run(request: PrepareRequest, camera: CameraReceiver, pools: PoolSet, wo
         keeps_rows=source.keeps_rows,
         nb_expected=expected,
         metadata=request.metadata,
+        allowed_commands=allowed_commands,
     )
     pipeline = request.pipeline.build(request.processing, context)
     params = RunParams(

@@ -1,0 +1,96 @@
+"""Images from files: masks, backgrounds, flat fields."""
+
+from __future__ import annotations
+
+import os
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lima2_core.data.frame import FrameSpec
+from lima2_core.errors import ParamError
+from processing.params import CalibrationFileParams
+
+_HDF5_SUFFIXES = (".h5", ".hdf5", ".nxs")
+_ASK = "give file.h5::/dataset, or an EDF, TIFF, CBF or NPY file"
+
+
+def load_map(params: CalibrationFileParams, spec: FrameSpec, where: str) -> NDArray[Any] | None:
+    """The image that ``params`` name, for frames of ``spec``; None if it is off.
+
+    Shapes: (rows, cols) or (bands, rows, cols).
+
+    Raises:
+        ParamError: no such file, no image in it, or one of another shape.
+    """
+    if not params.enabled:
+        return None
+    path = f"{where}.path"
+    name, _, dataset = params.path.partition("::")
+    if not name:
+        raise ParamError(f"no file is given; {_ASK}", path=path)
+    if not os.path.isabs(name):
+        raise ParamError(f"{name!r} must be an absolute path, as servers have no folder", path=path)
+    file = Path(name)
+    if not file.is_file():
+        raise ParamError(f"there is no file {name} on this computer", path=path)
+    image = _load(name, dataset, file.stat().st_mtime_ns, path)
+    if image.shape not in (spec.shape, spec.shape[1:]):
+        raise ParamError(
+            f"the image in {params.path} has the shape {image.shape}, the frames have "
+            f"{spec.shape[1:]} (rows, cols)",
+            path=path,
+        )
+    if image.dtype.kind not in "biuf":
+        raise ParamError(f"the image in {params.path} is of type {image.dtype}", path=path)
+    return image
+
+
+@lru_cache(maxsize=8)
+def _load(name: str, dataset: str, changed_ns: int, path: str) -> NDArray[Any]:
+    """Read an image; ``changed_ns`` makes a changed file another entry of the cache."""
+    try:
+        if Path(name).suffix.lower() in _HDF5_SUFFIXES:
+            image = _from_hdf5(name, dataset, path)
+        elif name.endswith(".npy"):
+            image = np.load(name, allow_pickle=False)
+        else:
+            image = _from_fabio(name)
+    except (OSError, ValueError, KeyError) as error:
+        if isinstance(error, ParamError):
+            raise
+        raise ParamError(f"{name} cannot be read: {error}; {_ASK}", path=path) from error
+    image.setflags(write=False)
+    return image
+
+
+def _from_hdf5(name: str, dataset: str, path: str) -> NDArray[Any]:
+    import h5py
+    import hdf5plugin  # noqa: F401  registers the filters
+
+    with h5py.File(name, "r") as file:
+        if not dataset:
+            found: list[str] = []
+
+            def look(key: str, node: Any) -> None:
+                if isinstance(node, h5py.Dataset) and node.ndim == 2:
+                    found.append(key)
+
+            file.visititems(look)
+            if not found:
+                raise ParamError(f"{name} has no 2D dataset; {_ASK}", path=path)
+            dataset = found[0]
+        node = file.get(dataset)
+        if not isinstance(node, h5py.Dataset):
+            raise ParamError(f"{name} has no dataset {dataset}", path=path)
+        return np.asarray(node[()])
+
+
+def _from_fabio(name: str) -> NDArray[Any]:
+    import fabio
+
+    with fabio.open(name) as image:
+        return np.array(image.data)

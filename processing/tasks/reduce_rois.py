@@ -1,0 +1,102 @@
+"""Statistics of regions, and profiles through them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lima2_core.data.frame import Frame, FrameSpec
+from lima2_core.data.record import RecordSpec
+from lima2_core.errors import ParamError
+from lima2_core.flow.task import Reduction
+from lima2_core.ids import FrameIdx, ReceiverIdx
+from processing.kernels.profiles import RegionProfiles
+from processing.kernels.regions import ROI_RECORD, RegionStatistics
+from processing.params import ProfilesParams, StatisticsParams, region
+
+Mask = NDArray[Any] | None
+
+
+class _RegionReduction(Reduction):
+    """What both have in common: records with the indices of frame and receiver."""
+
+    stream: str
+    kernel: RegionStatistics | RegionProfiles
+
+    def __init__(self, receiver: ReceiverIdx, mask: Mask) -> None:
+        self._receiver = receiver
+        self._mask = mask
+
+    @property
+    def records(self) -> RecordSpec:
+        """The records of each frame; known once resolved."""
+        return RecordSpec(self.stream, ROI_RECORD, self.kernel.length)
+
+    def process(self, frame: Frame) -> NDArray[Any]:
+        records = np.empty(self.kernel.length, ROI_RECORD)
+        self.kernel.fill(frame.data, records)
+        records["frame_idx"] = frame.idx
+        records["recv_idx"] = self._receiver
+        return records
+
+    def missing(self, idx: FrameIdx) -> NDArray[Any]:
+        """The records of a frame that is not there: its indices, and not-a-number."""
+        records = np.full(self.kernel.length, np.nan, np.float64).astype(ROI_RECORD)
+        records["frame_idx"] = idx
+        records["recv_idx"] = self._receiver
+        return records
+
+
+class ReduceRois(_RegionReduction):
+    """Minimum, maximum, mean, standard deviation and sum: rectangles first, then arcs."""
+
+    name = "reduce_rois"
+    stream = "roi_statistics"
+
+    def __init__(self, params: StatisticsParams, receiver: ReceiverIdx, mask: Mask) -> None:
+        super().__init__(receiver, mask)
+        self._params = params
+
+    def resolve(self, spec: FrameSpec) -> None:
+        _, rows, cols = spec.shape
+        rects = [
+            region(rect, rows, cols, f"statistics.rect_rois.{n}")
+            for n, rect in enumerate(self._params.rect_rois)
+        ]
+        for n, arc in enumerate(self._params.arc_rois):
+            if arc.r2 <= arc.r1:
+                raise ParamError(
+                    f"the outer radius {arc.r2} is not above the inner one {arc.r1}",
+                    path=f"statistics.arc_rois.{n}.r2",
+                )
+            if arc.a2 < arc.a1:
+                raise ParamError(
+                    f"the last angle {arc.a2} is below the first one {arc.a1}; add 360",
+                    path=f"statistics.arc_rois.{n}.a2",
+                )
+        arcs = [arc.arc() for arc in self._params.arc_rois]
+        self.kernel = RegionStatistics(rects, arcs, spec.shape, spec.dtype, self._mask)
+
+
+class ProjectRois(_RegionReduction):
+    """The same of every column or row of rectangles, one profile after the other."""
+
+    name = "project_rois"
+    stream = "roi_profiles"
+
+    def __init__(self, params: ProfilesParams, receiver: ReceiverIdx, mask: Mask) -> None:
+        super().__init__(receiver, mask)
+        self._params = params
+
+    def resolve(self, spec: FrameSpec) -> None:
+        _, rows, cols = spec.shape
+        rois, directions = self._params.rois, self._params.directions
+        if len(rois) != len(directions):
+            raise ParamError(
+                f"{len(directions)} directions for {len(rois)} regions; give one for each",
+                path="profiles.directions",
+            )
+        rects = [region(roi, rows, cols, f"profiles.rois.{n}") for n, roi in enumerate(rois)]
+        self.kernel = RegionProfiles(rects, directions, spec.shape, spec.dtype, self._mask)
