@@ -16,6 +16,10 @@ from numpy.typing import DTypeLike, NDArray
 _PAGE = mmap.PAGESIZE
 
 
+def _whole_pages(nbytes: int) -> int:
+    return max(1, -(-nbytes // _PAGE)) * _PAGE
+
+
 @dataclass(frozen=True, slots=True)
 class PoolStats:
     """A snapshot of one pool."""
@@ -88,7 +92,7 @@ class BufferPool:
 
     def __init__(self, slot_bytes: int, name: str = "frames") -> None:
         self.name = name
-        self.slot_bytes = max(1, -(-slot_bytes // _PAGE)) * _PAGE
+        self.slot_bytes = _whole_pages(slot_bytes)
         self._segments: list[tuple[int, mmap.mmap, int]] = []
         self._views: list[NDArray[np.uint8]] = []
         self._generations: list[int] = []
@@ -132,10 +136,12 @@ class BufferPool:
     def touch(self) -> None:
         """Make the system provide the free memory now, so that no frame pays for it."""
         for _ in range(self._free.qsize()):
-            lease = self.lease()
-            if lease is None:
+            try:
+                slot = self._free.get_nowait()
+            except queue.Empty:
                 return
-            lease.view[::_PAGE] = 0
+            self._views[slot][::_PAGE] = 0
+            self._free.put(slot)
 
     def lease(self, timeout_s: float | None = 0.0) -> Lease | None:
         """A free slot; None if there is none within ``timeout_s`` (None: wait for ever)."""
@@ -201,7 +207,7 @@ class PoolSet:
 
     def pool(self, name: str, slot_bytes: int) -> BufferPool:
         """The pool for ``name`` and slots of ``slot_bytes``; made when first asked for."""
-        rounded = max(1, -(-slot_bytes // _PAGE)) * _PAGE
+        rounded = _whole_pages(slot_bytes)
         with self._lock:
             if (name, rounded) not in self._pools:
                 self._pools[name, rounded] = BufferPool(slot_bytes, name)
@@ -214,7 +220,7 @@ class PoolSet:
             MemoryError: not even ``least`` fit.
         """
         left = self.limit_bytes - sum(stats.total_bytes for stats in self.stats().values())
-        count = min(wanted, max(0, left) // max(1, slot_bytes))
+        count = min(wanted, max(0, left) // _whole_pages(slot_bytes))
         if count < least:
             raise MemoryError(
                 f"{least} buffers of {slot_bytes / 2**20:.1f} MiB do not fit into the "

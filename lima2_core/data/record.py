@@ -74,19 +74,12 @@ class RecordStream:
         Shapes: (frames * rows_per_frame,) of ``spec.dtype``.
         """
         with self._lock:
-            if not self._cursors:
-                self._end += len(records)
-                return
-            oldest = min(self._cursors.values())
-            needed = self._end + len(records) - oldest
-            if needed > len(self._ring):
-                if needed > self._limit_rows:
-                    self._give_up_before(self._end + len(records) - self._limit_rows)
-                    oldest = min(self._cursors.values(), default=self._end)
-                    needed = self._end + len(records) - oldest
-                self._grow(needed, oldest)
-            for offset, piece in self._pieces(self._end, len(records)):
-                self._ring[piece] = records[offset : offset + piece.stop - piece.start]
+            self._give_up_before(self._end + len(records) - self._limit_rows)
+            if self._cursors:
+                oldest = min(self._cursors.values())
+                self._grow(self._end + len(records) - oldest, oldest)
+                for offset, piece in self._pieces(self._end, len(records)):
+                    self._ring[piece] = records[offset : offset + piece.stop - piece.start]
             self._end += len(records)
 
     def stats(self) -> StreamStats:
@@ -133,7 +126,7 @@ class RecordStream:
     def _grow(self, needed: int, oldest: int) -> None:
         if needed <= len(self._ring):
             return
-        size = min(max(needed, 2 * len(self._ring)), max(needed, self._limit_rows))
+        size = min(max(needed, 2 * len(self._ring)), self._limit_rows)
         kept = np.empty(self._end - oldest, self.spec.dtype)
         for offset, piece in self._pieces(oldest, len(kept)):
             kept[offset : offset + piece.stop - piece.start] = self._ring[piece]

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import islice
 
 import numpy as np
 
@@ -50,18 +51,20 @@ class Tap(Sink):
         self._lock = threading.Lock()
 
     def write(self, rows: Sequence[Row]) -> None:
-        sampling, depth, frames = self.sampling, self.depth, self._frames
+        frames = self._frames
         # Of a long batch only the end can stay, so only the end is touched.
         with self._lock:
             self._seen += len(rows)
-            for row in rows[-depth * sampling :]:
-                frame = row.value
-                if not isinstance(frame, Frame) or row.local % sampling:
-                    continue
-                while len(frames) >= depth:
+            for frame in reversed(list(islice(self._newest_first(rows), self.depth))):
+                while len(frames) >= self.depth:
                     frames.popitem(last=False)
                 frames[frame.idx] = frame if frame.keepable else self._copied(frame)
                 self._last_idx = frame.idx
+
+    def _newest_first(self, rows: Sequence[Row]) -> Iterator[Frame]:
+        for row in reversed(rows):
+            if isinstance(row.value, Frame) and row.local % self.sampling == 0:
+                yield row.value
 
     def _copied(self, frame: Frame) -> Frame:
         lease = self._pool.lease() if self._pool is not None else None
@@ -80,18 +83,17 @@ class Tap(Sink):
         with self._lock:
             if idx == -1:
                 if not self._frames:
-                    raise NotAvailableError("no frame is available yet", frame_idx=idx)
+                    raise NotAvailableError("the first frame is not available yet", frame_idx=idx)
                 return next(reversed(self._frames.values()))
             frame = self._frames.get(FrameIdx(idx))
             if frame is not None:
                 return frame
             if idx > self._last_idx:
                 raise NotAvailableError(f"frame {idx} is not available yet", frame_idx=idx)
-            kept = f"kept are {next(iter(self._frames))} to {self._last_idx}"
-            raise NotAvailableError(
-                f"frame {idx} is not available: {kept if self._frames else 'none is kept'}",
-                frame_idx=idx,
-            )
+            kept = "none is kept"
+            if self._frames:
+                kept = f"kept are {next(iter(self._frames))} to {self._last_idx}"
+            raise NotAvailableError(f"frame {idx} is not available: {kept}", frame_idx=idx)
 
     @property
     def last_idx(self) -> int:
