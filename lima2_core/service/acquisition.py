@@ -29,12 +29,10 @@ class Acquisition:
         acq_id: AcqId,
         source: FrameSource,
         channel: Channel[Frame | Gap],
-        nb_expected: int | None,
     ) -> None:
         self._acq_id = acq_id
         self._source = source
         self._channel = channel
-        self._nb_expected = nb_expected
         self._keeps_rows = source.keeps_rows
         self._interrupted = threading.Event()
         self._cancelled = threading.Event()
@@ -105,15 +103,14 @@ class Acquisition:
 
     def _check_complete(self) -> None:
         """Nothing is lost silently: received + gaps == expected."""
+        expected = self._source.expected_frames()
         found = self.received + self.lost
-        if self._nb_expected is None or self._interrupted.is_set() or not self._keeps_rows:
+        if expected is None or self._interrupted.is_set() or found == expected:
             return
-        if found != self._nb_expected and self._nb_expected >= 0:
-            raise PipelineError(
-                f"{self._nb_expected} frames were expected, {self.received} came and "
-                f"{self.lost} are known to be missing: {self._nb_expected - found} are unaccounted "
-                "for",
-                expected=self._nb_expected,
-                received=self.received,
-                lost=self.lost,
-            )
+        raise PipelineError(
+            f"{expected} frames were expected, {self.received} came and {self.lost} are known to "
+            f"be missing: {expected - found} are unaccounted for",
+            expected=expected,
+            received=self.received,
+            lost=self.lost,
+        )

@@ -105,9 +105,7 @@ class Run:
         self._machine = run_machine(plan.request.acq_id)
         self._source = plan.source
         self._channel: Channel[Frame | Gap] = Channel(plan.pipeline.queue_frames)
-        self._acquisition = Acquisition(
-            self.acq_id, plan.source, self._channel, plan.params.nb_expected
-        )
+        self._acquisition = Acquisition(self.acq_id, plan.source, self._channel)
         self._executor: Executor | None = None
         self._worker: Worker | None = None
         plan.pipeline.open()

@@ -140,9 +140,7 @@ class _Builder:
                 "nb_frames_saved": _Saved(self.sinks),
             },
             queue_frames=params.fifo.nb_fifo_frames,
-            files=lambda: [
-                str(path) for saving in self.savings for path in saving.existing_files()
-            ],
+            files=lambda: [name for sink in self.sinks for name in sink.files],
         )
 
     def _chain(

@@ -108,6 +108,12 @@ class Hdf5Sink(Sink):
         """What has been saved so far."""
         return self._stats
 
+    @property
+    def files(self) -> tuple[str, ...]:
+        """The files made so far, oldest first."""
+        full = -(-self._next // self._params.nb_frames_per_file)
+        return tuple(str(self._params.path(number)) for number in range(full))
+
     def open(self) -> None:
         params = self._params
         if not params.format_is_followed:

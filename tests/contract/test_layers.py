@@ -17,7 +17,8 @@ PACKAGES = ("lima2_core", "camera_plugins", "processing", "tango_servers", "clie
 ALLOWED = {
     "lima2_core": {"numpy", "pydantic", "pydantic_core"},
     "camera_plugins": {"lima2_core", "numpy", "pydantic"},
-    "tango_servers": {"lima2_core", "numpy", "pydantic", "tango"},
+    # Deployments are YAML files, as the embedded database reads them.
+    "tango_servers": {"lima2_core", "numpy", "pydantic", "tango", "yaml"},
     # The client's other imports are optional: see `required_imports`.
     "client": {"numpy", "tango"},
     "processing": {
@@ -27,6 +28,7 @@ ALLOWED = {
         "h5py",
         "hdf5plugin",
         "bitshuffle",
+        "fabio",
         "numba",
         "pyopencl",
         "pyFAI",
