@@ -4,16 +4,34 @@ from __future__ import annotations
 
 import logging
 import threading
+import traceback
 from collections.abc import Callable
 
 log = logging.getLogger(__name__)
+
+
+def let_go(error: BaseException) -> None:
+    """Replace the tracebacks of a caught error and of its causes by a note with their text.
+
+    A traceback holds the variables of all functions that were running, and so would keep frame
+    memory lent for as long as somebody remembers the error.
+    """
+    error.add_note("".join(traceback.format_exception(error)))
+    seen: set[int] = set()
+    pending: list[BaseException | None] = [error]
+    while pending:
+        cause = pending.pop()
+        if cause is not None and id(cause) not in seen:
+            seen.add(id(cause))
+            cause.__traceback__ = None
+            pending += [cause.__cause__, cause.__context__]
 
 
 class Worker:
     """A named thread with an owner, who joins it.
 
     Whatever escapes from ``work`` is handed to ``on_failure`` (on the same thread), so that no
-    thread dies unnoticed; without one it is logged.
+    thread dies unnoticed; without one it is logged. See `let_go`.
 
     Threads: `join` from the owner only, any number of times.
     """
@@ -37,6 +55,7 @@ class Worker:
             if self._on_failure is None:
                 log.exception("thread %s ended by an error", self.name)
             else:
+                let_go(error)
                 self._on_failure(error)
 
     @property

@@ -15,8 +15,8 @@ from lima2_core.flow.ordering import Ordering
 from lima2_core.flow.pipeline import INPUT, OUTPUT, Joint, Lane, Pipeline, Result, Stage
 from lima2_core.flow.sink import Row
 from lima2_core.flow.task import Reduction, Task
-from lima2_core.ids import LocalIdx
-from lima2_core.worker import Worker
+from lima2_core.ids import FrameIdx, LocalIdx
+from lima2_core.worker import Worker, let_go
 
 log = logging.getLogger(__name__)
 
@@ -42,9 +42,9 @@ class ExecutorStats:
 class Executor:
     """Takes frames and gaps from a channel through a pipeline until the channel ends.
 
-    A task or a sink that fails ends the processing: the first error goes to ``on_failure``, the
-    frames that still come pass through as gaps, lanes that work end well, and ``on_done`` is
-    called as always. So nothing hangs, and what was taken stays readable.
+    A task, a joint or a sink that fails ends the processing: the first error goes to
+    ``on_failure``, the frames that still come pass through as gaps, lanes that work end well, and
+    ``on_done`` is called as always. So nothing hangs, and what was taken stays readable.
 
     Args:
         pipeline: opened.
@@ -69,15 +69,16 @@ class Executor:
         self._batch = batch_frames(pipeline.input_spec.nbytes)
         self._failed = False
         self._lock = threading.Lock()
-        self._lanes = {
-            lane.name: _LaneThread(lane, self._fail) for lane in pipeline.lanes if lane.depth
+        self._lanes: dict[Lane, _DirectLane | _LaneThread] = {
+            lane: (_LaneThread if lane.depth else _DirectLane)(lane, self._fail)
+            for lane in pipeline.lanes
         }
         self._first = Ordering[Result](partial(self._deliver, pipeline.first))
         self._second = Ordering[Result](partial(self._deliver, pipeline.second or Stage()))
         self._next_group = 0
-        self._running = workers
+        self._running = max(1, workers)
         self._workers = [
-            Worker(f"chain-{n}", self._work, self._escaped) for n in range(max(1, workers))
+            Worker(f"chain-{n}", self._work, self._escaped) for n in range(self._running)
         ]
 
     def join(self, timeout_s: float | None = None) -> bool:
@@ -87,32 +88,39 @@ class Executor:
     def stats(self) -> ExecutorStats:
         return ExecutorStats(
             self._source.stats(),
-            {name: lane.queue.stats() for name, lane in self._lanes.items()},
+            {
+                lane.name: thread.queue.stats()
+                for lane, thread in self._lanes.items()
+                if isinstance(thread, _LaneThread)
+            },
             self._first.waiting + self._second.waiting,
         )
 
     def _work(self) -> None:
         """Run one worker: batches through the chain until the channel ends."""
-        try:
-            while True:
-                try:
-                    at, items = self._source.receive(self._batch)
-                except ChannelClosedError:
-                    break
-                self._take(at, items)
-                items = []  # nothing stays leased while waiting for the next
-        finally:
-            with self._lock:
-                self._running -= 1
-                last = self._running == 0
-            if last:
-                self._finish()
+        while True:
+            try:
+                at, items = self._source.receive(self._batch)
+            except ChannelClosedError:
+                break
+            self._take(at, items)
+            items = []  # nothing stays leased while waiting for the next
+        self._leave()
 
     def _escaped(self, error: BaseException) -> None:
         """Report what no task and no sink raised: an error of this module itself."""
         self._fail(PipelineError(f"processing broke off: {type(error).__name__}: {error}"))
         log.error("a processing thread ended by an error", exc_info=error)
         self._source.break_off()
+        self._leave()
+
+    def _leave(self) -> None:
+        """End one worker; the last one ends everything."""
+        with self._lock:
+            self._running -= 1
+            last = self._running == 0
+        if last:
+            self._finish()
 
     def _take(self, at: int, items: Sequence[Frame | Gap]) -> None:
         stage, joint = self._pipeline.first, self._pipeline.joint
@@ -121,7 +129,10 @@ class Executor:
             self._first.put(at, results)
             return
         for n, result in enumerate(results, start=at):
-            joint.add(n // joint.depth, result.item)
+            try:
+                joint.add(n // joint.depth, result.item)
+            except Exception as error:  # noqa: BLE001  joints are foreign code; it is reported
+                self._fail(_joint_error(n // joint.depth, error))
         self._first.put(at, results)
         self._run_groups(joint, joint.depth)
 
@@ -138,7 +149,12 @@ class Executor:
                 if self._first.delivered < group * joint.depth + complete:
                     return
                 self._next_group += 1
-            item = joint.finish(group)
+            item: Frame | Gap
+            try:
+                item = joint.finish(group)
+            except Exception as error:  # noqa: BLE001  joints are foreign code; it is reported
+                self._fail(_joint_error(group, error))
+                item = Gap(FrameIdx(group), Validity.PROCESSING_FAULT, "processing had failed")
             self._second.put(group, [self._run(second.tasks, second.reductions, item)])
 
     def _run(self, tasks: Sequence[Task], reductions: int, item: Frame | Gap) -> Result:
@@ -165,14 +181,7 @@ class Executor:
     def _deliver(self, stage: Stage, at: int, results: Sequence[Result]) -> None:
         """Hand rows to the lanes of a stage; one thread at a time, in order."""
         for lane in stage.lanes:
-            rows = _rows(lane.carries, at, results)
-            if lane.depth:
-                self._lanes[lane.name].queue.send(rows)
-                continue
-            try:
-                lane.sink.write(rows)
-            except Exception as error:  # noqa: BLE001  sinks are foreign code; it is reported
-                self._fail(_sink_error(lane, error))
+            self._lanes[lane].take(_rows(lane.carries, at, results))
         for counter in stage.counters:
             counter.value += len(results)
 
@@ -188,14 +197,49 @@ class Executor:
         joint = self._pipeline.joint
         if joint is not None:
             self._run_groups(joint, 1)
-        for thread in self._lanes.values():
-            thread.queue.close()
-        for thread in self._lanes.values():
-            thread.worker.join()
-        for lane in self._pipeline.lanes:
-            if not lane.depth:
-                lane.sink.close()
+        for lane in self._lanes.values():
+            lane.close()
+        for lane in self._lanes.values():
+            lane.join()
+        self._first.clear()
+        self._second.clear()
         self._on_done()
+
+
+class _DirectLane:
+    """Serves one lane on the thread that delivers."""
+
+    def __init__(self, lane: Lane, fail: Callable[[Lima2Error], None]) -> None:
+        self._lane = lane
+        self._fail = fail
+        self._ended = False
+
+    def take(self, rows: Sequence[Row]) -> None:
+        """Hand rows to the sink; none any more after it failed."""
+        if self._ended:
+            return
+        try:
+            self._lane.sink.write(rows)
+        except Exception as error:  # noqa: BLE001  sinks are foreign code; it is reported
+            self._give_up(error)
+
+    def close(self) -> None:
+        """End well, if it has not ended yet."""
+        if self._ended:
+            return
+        try:
+            self._lane.sink.close()
+        except Exception as error:  # noqa: BLE001  sinks are foreign code; it is reported
+            self._give_up(error)
+
+    def join(self) -> None:
+        """Nothing to wait for."""
+
+    def _give_up(self, error: Exception) -> None:
+        self._ended = True
+        let_go(error)
+        self._fail(_sink_error(self._lane, error))
+        self._lane.sink.abort()
 
 
 class _LaneThread:
@@ -205,7 +249,19 @@ class _LaneThread:
         self.queue: Channel[Row] = Channel(lane.depth)
         self._lane = lane
         self._fail = fail
-        self.worker = Worker(f"lane-{lane.name}", self._serve, self._escaped)
+        self._worker = Worker(f"lane-{lane.name}", self._serve, self._escaped)
+
+    def take(self, rows: Sequence[Row]) -> None:
+        """Queue rows; waits for room."""
+        self.queue.send(rows)
+
+    def close(self) -> None:
+        """Let no more rows come."""
+        self.queue.close()
+
+    def join(self) -> None:
+        """Wait until the sink has ended."""
+        self._worker.join()
 
     def _serve(self) -> None:
         sink = self._lane.sink
@@ -241,8 +297,18 @@ def _rows(carries: int, at: int, results: Sequence[Result]) -> list[Row]:
 
 
 def _task_error(task: Task, item: Frame, error: Exception) -> Lima2Error:
+    let_go(error)
     wrapped = PipelineError(
         f"{task.name} failed on frame {item.idx}: {error}", task=task.name, frame_idx=item.idx
+    )
+    wrapped.__cause__ = error
+    return wrapped
+
+
+def _joint_error(group: int, error: Exception) -> Lima2Error:
+    let_go(error)
+    wrapped = PipelineError(
+        f"frames of group {group} could not be joined: {error}", task="joint", group=group
     )
     wrapped.__cause__ = error
     return wrapped

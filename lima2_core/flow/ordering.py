@@ -34,6 +34,11 @@ class Ordering(Generic[T]):
         """Batches that wait for an earlier one."""
         return len(self._waiting)
 
+    def clear(self) -> None:
+        """Forget the batches that wait for one that will never come."""
+        with self._lock:
+            self._waiting.clear()
+
     def put(self, first: int, items: Sequence[T]) -> None:
         """Bring the items with numbers ``first``, ``first + 1`` ..."""
         with self._lock:

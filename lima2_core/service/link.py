@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from functools import partial
 
 from lima2_core.camera.api import CameraMessage
-from lima2_core.errors import Lima2Error, ParamError
+from lima2_core.errors import CameraError, Lima2Error, ParamError
 from lima2_core.flow.channel import Channel, ChannelClosedError
 from lima2_core.ids import AcqId
 from lima2_core.worker import Worker
@@ -21,7 +23,8 @@ class FanOut:
     """A camera link with one queue and one thread per receiver, so that none waits for another.
 
     A receiver that cannot be reached is reported to ``on_lost`` with the reason; the message to
-    it is dropped, the others get theirs.
+    it is dropped, the others get theirs. One that fails with anything but a `Lima2Error` gets no
+    more messages.
     """
 
     def __init__(
@@ -33,7 +36,8 @@ class FanOut:
         for name, deliver in targets.items():
             queue: Channel[CameraMessage] = Channel(10_000)
             self._queues[name] = queue
-            self._workers.append(Worker(f"link-{name}", self._server(name, queue, deliver)))
+            serve = partial(self._serve, name, queue, deliver)
+            self._workers.append(Worker(f"link-{name}", serve, partial(self._broken, name, queue)))
 
     @property
     def receivers(self) -> Sequence[str]:
@@ -42,7 +46,8 @@ class FanOut:
 
     def broadcast(self, message: CameraMessage) -> None:
         for queue in self._queues.values():
-            queue.send([message])
+            with suppress(ChannelClosedError):  # given up, and reported
+                queue.send([message])
 
     def close(self) -> None:
         """Deliver what is queued, and end."""
@@ -51,21 +56,21 @@ class FanOut:
         for worker in self._workers:
             worker.join(5.0)
 
-    def _server(
-        self, name: str, queue: Channel[CameraMessage], deliver: Deliver
-    ) -> Callable[[], None]:
-        def serve() -> None:
-            while True:
-                try:
-                    _, messages = queue.receive(1)
-                except ChannelClosedError:
-                    return
-                try:
-                    deliver(messages[0])
-                except Lima2Error as error:
-                    self._on_lost(name, error)
+    def _serve(self, name: str, queue: Channel[CameraMessage], deliver: Deliver) -> None:
+        while True:
+            try:
+                _, messages = queue.receive(1)
+            except ChannelClosedError:
+                return
+            try:
+                deliver(messages[0])
+            except Lima2Error as error:
+                self._on_lost(name, error)
 
-        return serve
+    def _broken(self, name: str, queue: Channel[CameraMessage], error: BaseException) -> None:
+        log.error("the link to %s broke off", name, exc_info=error)
+        queue.break_off()
+        self._on_lost(name, CameraError(f"the link broke off: {type(error).__name__}: {error}"))
 
 
 def to_text(message: CameraMessage) -> str:

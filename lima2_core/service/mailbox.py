@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable
 from typing import Any, TypeVar
 
-from lima2_core.errors import BusyError
+from lima2_core.errors import BusyError, StateError
 from lima2_core.worker import Worker
 
 log = logging.getLogger(__name__)
@@ -47,9 +47,11 @@ class Mailbox:
 
         Raises:
             BusyError: not done within ``timeout_s``; it will still be done.
+            StateError: the mailbox is closed.
         """
         call = _Call(work)
-        self._put(call, 0.0)
+        if not self._put(call, 0.0):
+            raise StateError(f"{self._name} has ended and does nothing any more")
         if not call.done.wait(timeout_s):
             raise BusyError(
                 f"{self._name} is busy and did not answer within {timeout_s:g} s; try again",
@@ -61,7 +63,10 @@ class Mailbox:
         return value
 
     def post(self, work: Callable[[], object], delay_s: float = 0.0) -> None:
-        """Do ``work`` there after ``delay_s``, without waiting for it; an error of it is logged."""
+        """Do ``work`` there after ``delay_s``, without waiting for it; an error of it is logged.
+
+        A closed mailbox forgets it.
+        """
 
         def logged() -> None:
             try:
@@ -78,11 +83,15 @@ class Mailbox:
             self._wake.notify_all()
         self._worker.join()
 
-    def _put(self, call: _Call, delay_s: float) -> None:
+    def _put(self, call: _Call, delay_s: float) -> bool:
+        """Whether it will be dealt with."""
         with self._wake:
+            if self._closed:
+                return False
             due_s = time.monotonic() + delay_s
             heapq.heappush(self._heap, (due_s, next(self._count), call))
             self._wake.notify_all()
+            return True
 
     def _next(self) -> _Call | None:
         with self._wake:
@@ -100,8 +109,7 @@ class Mailbox:
         while (call := self._next()) is not None:
             try:
                 call.value = call.work()
-            except BaseException as error:
-                # It belongs to the caller, who raises it.
+            except BaseException as error:  # noqa: BLE001  it belongs to the caller, who raises it
                 call.error = error
             finally:
                 call.done.set()

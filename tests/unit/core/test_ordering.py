@@ -84,3 +84,15 @@ def test_many_threads_bring_many_batches():
     assert all(worker.join(LIMIT_S) for worker in workers)
     assert collected.items == list(range(2000))
     assert eventually(lambda: ordering.waiting == 0)
+
+
+def test_what_waits_for_a_lost_batch_can_be_forgotten():
+    collected = Collected()
+    ordering = Ordering(collected)
+    ordering.put(1, "b")
+
+    ordering.clear()
+    ordering.put(0, "a")
+
+    assert collected.items == ["a"]
+    assert ordering.waiting == 0
