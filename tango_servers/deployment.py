@@ -18,6 +18,7 @@ from typing import TypeAlias
 import yaml
 
 from lima2_core.errors import ParamError, StorageError
+from tango_servers.names import natural_key
 
 DATA_PACKAGE = "db_config"
 SUFFIXES = (".yaml", ".yml")
@@ -201,12 +202,6 @@ def load_deployment(name_or_folder: str | Path) -> Deployment:
         raise ParamError(f"'{name_or_folder}' has no file *.yaml", path="deployment")
     _refuse_duplicates(servers)
     return Deployment(source.name, tuple(sorted(servers, key=_start_order)))
-
-
-def natural_key(text: str) -> tuple[tuple[int, str], ...]:
-    """Sort key that puts 2 before 10 and ignores case."""
-    parts = re.findall(r"\d+|\D+", text.lower())
-    return tuple((int(part), "") if part.isdigit() else (-1, part) for part in parts)
 
 
 def _start_order(server: ServerEntry) -> tuple[bool, tuple[tuple[int, str], ...]]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 import uuid as uuid_module
 from collections.abc import Sequence
 
@@ -12,7 +11,7 @@ import tango
 from lima2_core.camera.dispatch import Share
 from lima2_core.errors import ParamError
 from lima2_core.ids import ReceiverIdx
-from tango_servers.names import control_class, domain_of, receiver_class
+from tango_servers.names import control_class, domain_of, natural_key, receiver_class
 
 
 def checked_uuid(text: str) -> str:
@@ -65,12 +64,6 @@ def share_of(receiver: str, plugin: str, index: int, count: int, alone: bool) ->
     return _position(receiver, _in_domain(receiver_class(plugin), domain)) or Share()
 
 
-def natural(name: str) -> tuple[tuple[int, int, str], ...]:
-    """Sort key that counts: 2 before 10."""
-    parts = re.findall(r"\d+|\D+", name.lower())
-    return tuple((0, int(part), "") if part.isdigit() else (1, 0, part) for part in parts)
-
-
 def _position(receiver: str, names: Sequence[str]) -> Share | None:
     lower = [name.lower() for name in names]
     if receiver.lower() not in lower:
@@ -95,7 +88,7 @@ def _in_domain(class_name: str, domain: str) -> tuple[str, ...]:
     database = tango.Util.instance().get_database()
     names = [str(name) for name in database.get_device_name("*", class_name)]
     inside = {name for name in names if domain_of(name).lower() == domain.lower()}
-    return tuple(sorted(inside, key=natural))
+    return tuple(sorted(inside, key=natural_key))
 
 
 def _property(device: str, name: str) -> tuple[str, ...]:

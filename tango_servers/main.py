@@ -82,7 +82,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     def when_serving() -> None:
         log.info("serving %s/%s", SERVER, options.instance)
-        background.append(Worker("preload", lambda: preload(pipelines)))
+        if PROCESS.receivers:
+            background.append(Worker("preload", lambda: preload(pipelines)))
 
     # SIGTERM and SIGINT end the loop of Tango, and `run` returns.
     run(classes, args=[SERVER, options.instance, *rest], post_init_callback=when_serving)

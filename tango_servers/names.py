@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+import re
 
 from lima2_core.errors import ParamError
 from lima2_core.state.device import AcqState
@@ -73,3 +74,9 @@ def domain_of(device: str) -> str:
     if len(parts) < 3:
         raise ParamError(f"{device!r} is no device name", path="device")
     return parts[-3]
+
+
+def natural_key(text: str) -> tuple[tuple[int, str], ...]:
+    """Sort key that puts 2 before 10 and ignores case."""
+    parts = re.findall(r"\d+|\D+", text.lower())
+    return tuple((int(part), "") if part.isdigit() else (-1, part) for part in parts)

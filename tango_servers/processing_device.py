@@ -120,6 +120,18 @@ class Lima2Processing(Device):
         return json.dumps(self.run.pipeline.output_spec.affine.matrix.tolist())
 
     @attribute(
+        dtype=str, label="Acquisition parameters", doc="Those of this run, as asked for (JSON)"
+    )
+    def acq_params(self) -> str:
+        return self.run.params.requested.to_json()
+
+    @attribute(
+        dtype=str, label="Processing parameters", doc="Those of this run, as asked for (JSON)"
+    )
+    def proc_params(self) -> str:
+        return self.run.params.processing.to_json()
+
+    @attribute(
         dtype=str,
         label="Queues",
         doc="Level, capacity and peak of the queues of the run: where it waits (JSON)",

@@ -110,10 +110,8 @@ class Lima2Receiver(LimaDevice):
         return self.service.state
 
     def status_sentence(self) -> str:
-        draining = sum(not self.service.run(acq_id).finished for acq_id in self.service.acq_ids)
-        active = self.service.state in (AcqState.PREPARED, AcqState.RUNNING)
-        behind = draining - active
-        more = f" {behind} earlier runs are still being processed." if behind > 0 else ""
+        count = self.service.draining
+        more = f" {count} runs are still being processed." if count else ""
         error = self.error_sentence(self.service.last_error)
         return _SENTENCES[self.service.state] + error + more
 

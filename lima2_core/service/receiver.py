@@ -235,6 +235,12 @@ class ReceiverService:
         """Runs that exist, in the order of their creation."""
         return tuple(self._runs)
 
+    @property
+    def draining(self) -> int:
+        """Runs whose frames are all taken, and still being processed."""
+        runs = (*self._runs.copy().values(), *self._detached.copy())
+        return sum(run.state is RunState.DRAINING for run in runs)
+
     def run(self, acq_id: AcqId) -> Run:
         """A run by its id.
 

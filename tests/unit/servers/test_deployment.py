@@ -8,8 +8,8 @@ from tango_servers.deployment import (
     DeviceEntry,
     deployment_names,
     load_deployment,
-    natural_key,
 )
+from tango_servers.names import natural_key
 
 CONTROL = """
 server: lima2_tango
