@@ -157,6 +157,18 @@ def _inlined(node: dict[str, Any], definitions: dict[str, Any], default: Any) ->
             out["default"] = to_jsonable_python(default)
     if "const" in out:
         out["enum"] = [out.pop("const")]
-    if isinstance(out.get("items"), dict):
-        out["items"] = _inlined(out["items"], definitions, _NO_DEFAULT)
+    for key in ("items", "additionalProperties"):
+        if isinstance(out.get(key), dict):
+            out[key] = _inlined(out[key], definitions, _NO_DEFAULT)
+    for key in ("anyOf", "oneOf"):
+        if key in out:
+            # Known clients take the default of the first choice, whatever stands beside them.
+            fitting, *others = sorted(
+                out[key], key=lambda choice: (choice.get("type") == "null") != (default is None)
+            )
+            rest = [_inlined(choice, definitions, _NO_DEFAULT) for choice in others]
+            out[key] = [_inlined(fitting, definitions, default), *rest]
+    for key in ("allOf", "prefixItems"):
+        if key in out:
+            out[key] = [_inlined(child, definitions, _NO_DEFAULT) for child in out[key]]
     return out
