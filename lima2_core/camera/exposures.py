@@ -37,12 +37,12 @@ class Exposures:
         self._every_s = 0.0
 
     @classmethod
-    def asked_by(cls, acq: AcqParams) -> Exposures:
-        """The exposures that the parameters describe."""
-        internal = acq.trigger_mode == "internal"
-        return cls(
-            acq.expo_time_s, acq.period_s, ENDLESS if internal else acq.nb_frames_per_trigger
-        )
+    def asked_by(cls, acq: AcqParams, *, at_once: bool = False) -> Exposures:
+        """The exposures that the parameters describe; ``at_once``: due with their trigger."""
+        per_trigger = ENDLESS if acq.trigger_mode == "internal" else acq.nb_frames_per_trigger
+        if at_once:
+            return cls(0.0, 0.0, per_trigger)
+        return cls(acq.expo_time_s, acq.period_s, per_trigger)
 
     @property
     def nb_triggers(self) -> int:

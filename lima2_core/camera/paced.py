@@ -279,8 +279,10 @@ class PacedSource(FrameSource):
         until_s = now_s + timeout_s
         while True:
             self._wake.clear()
-            frames = self._take(self._ready(now_s))
-            if frames or now_s >= until_s:
+            ready = self._ready(now_s)
+            frames = self._take(ready)
+            # A frame that is due and yet not given waits for something that the clock cannot tell.
+            if frames or now_s >= until_s or self._next < ready:
                 return frames
             if not self._work_ahead():
                 self._clock.wait(self._wake, min(until_s, self._next_event_s()))
@@ -288,7 +290,14 @@ class PacedSource(FrameSource):
 
     @abstractmethod
     def _take(self, ready: int) -> list[Frame | Gap]:
-        """Make the next frames below index ``ready``, at most `BATCH`, and move `_next` on."""
+        """Make the next frames below index ``ready``, at most `BATCH`, and move `_next` on.
+
+        Returns:
+            Fewer than there are, or none, where it has to wait for a buffer.
+
+        Raises:
+            CameraError: the first of them cannot be made.
+        """
 
     def _work_ahead(self) -> bool:
         """Use the time until the next frame for one piece of work; False if there is none."""

@@ -1,0 +1,1 @@
+"""The camera that plays recorded files."""

@@ -1,0 +1,93 @@
+"""The control part of the camera that plays files."""
+
+from __future__ import annotations
+
+from camera_plugins.reader.files import Recording, find
+from camera_plugins.reader.params import ReaderParams
+from lima2_core.camera.api import CameraEnv, CameraLink, Capabilities, DetectorInfo
+from lima2_core.camera.paced import PacedControl
+from lima2_core.camera.params import AcquisitionParams
+from lima2_core.errors import CameraError, ParamError
+from lima2_core.ids import AcqId
+
+
+def recording_of(params: AcquisitionParams, env: CameraEnv) -> Recording:
+    """The recorded frames that the parameters name.
+
+    Raises:
+        ParamError: there are none, or too few for ``acq.nb_frames``.
+    """
+    if not isinstance(params, ReaderParams):
+        raise TypeError(f"the reader takes ReaderParams, not {type(params).__name__}")
+    recording = find(params.det, env.properties.get("data_root", ""))
+    there = len(recording.chosen)
+    if params.acq.nb_frames > there and not params.det.loop:
+        raise ParamError(
+            f"{params.acq.nb_frames} frames are asked for and the files have {there}; ask for "
+            "fewer, or set det.loop",
+            path="acq.nb_frames",
+        )
+    for name, value, only in (
+        ("binning.x", params.img.binning.x, 1),
+        ("binning.y", params.img.binning.y, 1),
+        ("roi.topleft.x", params.img.roi.topleft.x, 0),
+        ("roi.topleft.y", params.img.roi.topleft.y, 0),
+        ("roi.dimensions.x", params.img.roi.dimensions.x, 0),
+        ("roi.dimensions.y", params.img.roi.dimensions.y, 0),
+        ("flip", params.img.flip, "none"),
+    ):
+        if value != only:
+            raise ParamError(
+                f"recorded frames are played as they are; use {only}", path=f"img.{name}"
+            )
+    return recording
+
+
+def frames_to_play(params: ReaderParams, recording: Recording) -> int:
+    """Frames of the whole system; 0 = endless."""
+    return params.acq.nb_frames or (0 if params.det.loop else len(recording.chosen))
+
+
+class ReaderControl(PacedControl):
+    """Plays at the rate asked for; as fast as possible, it still counts at that rate.
+
+    Then only the receivers know how far they are.
+    """
+
+    def __init__(self, env: CameraEnv, link: CameraLink) -> None:
+        super().__init__(env, link)
+        self._env = env
+        self._size = (0, 0)
+        text = env.properties.get("pixel_size_m", "75e-6")
+        try:
+            self._pixel_size_m = float(text)
+        except ValueError as error:
+            raise CameraError(
+                f"the property pixel_size_m of the reader is {text!r}; give metres"
+            ) from error
+
+    def info(self) -> DetectorInfo:
+        """Describe the detector; its size is that of the frames last looked up, 0 before."""
+        edges_m = (self._pixel_size_m, self._pixel_size_m)
+        return DetectorInfo("Reader", "0", *self._size, edges_m)
+
+    def capabilities(self) -> Capabilities:
+        return Capabilities(
+            trigger_modes=("internal", "software"),
+            expo_time_range_s=(1e-6, 3600.0),
+            latency_time_range_s=(0.0, 3600.0),
+        )
+
+    def check(self, params: AcquisitionParams) -> None:
+        super().check(params)
+        self._size = recording_of(params, self._env).shape[1:]
+
+    def prepare(
+        self, acq_id: AcqId, params: AcquisitionParams, n_receivers: int
+    ) -> AcquisitionParams:
+        recording = recording_of(params, self._env)
+        if isinstance(params, ReaderParams):
+            nb_frames = frames_to_play(params, recording)
+            acq = params.acq.model_copy(update={"nb_frames": nb_frames})
+            params = params.model_copy(update={"acq": acq})
+        return super().prepare(acq_id, params, n_receivers)
