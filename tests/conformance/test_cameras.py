@@ -1,0 +1,60 @@
+"""The shipped suite over every installed camera; a new one is checked without being named here."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+
+from lima2_core import registry
+from lima2_core.testing.camera_suite import CameraCase, CameraSuite
+
+QUICK = {"acq": {"expo_time": 2000, "latency_time": 0}}
+
+
+def simulator(folder: Path) -> CameraCase:
+    generator = {
+        "gauss": {"peaks": [{"x0": 16, "y0": 8, "fwhm": 8, "max": 50}], "grow_factor": 0.1},
+        "pixel_type": "gray16",
+        "nb_channels": 2,
+    }
+    det = {"generator": generator, "nb_prefetch_frames": 4}
+    return CameraCase(
+        registry.load(registry.CAMERAS, "Simulator"),
+        tree={**QUICK, "det": det},
+        properties={"rows": "24", "cols": "32"},
+        lossy={**QUICK, "det": {**det, "dropped_frame_idx": 5}},
+    )
+
+
+def reader(folder: Path) -> CameraCase:
+    path = folder / "frames.h5"
+    with h5py.File(path, "w") as file:
+        file["data"] = np.arange(7 * 24 * 32, dtype=np.uint16).reshape(7, 24, 32)
+    return CameraCase(
+        registry.load(registry.CAMERAS, "Reader"),
+        tree={**QUICK, "det": {"file": f"{path}::data", "loop": True, "nb_prefetch_frames": 4}},
+    )
+
+
+# Cameras that need more than their defaults.
+CASES: dict[str, Callable[[Path], CameraCase]] = {"Simulator": simulator, "Reader": reader}
+
+
+class TestCameras(CameraSuite):
+    @pytest.fixture(params=registry.names(registry.CAMERAS))
+    def case(self, request: pytest.FixtureRequest, tmp_path: Path) -> CameraCase:
+        name: str = request.param
+        if name in CASES:
+            return CASES[name](tmp_path)
+        return CameraCase(registry.load(registry.CAMERAS, name), tree=QUICK)
+
+
+def test_all_installed_cameras_load():
+    failures = {
+        entry.name: entry.failure for entry in registry.survey(registry.CAMERAS) if entry.failure
+    }
+
+    assert failures == {}
+    assert {"Simulator", "Reader"} <= set(registry.names(registry.CAMERAS))
