@@ -38,6 +38,15 @@ ALLOWED = {
     },
 }
 
+# The demonstration does what a user does: it drives the conductor and reads the files. A server
+# never imports it, and it imports these within functions only.
+DEMO_LATE = {"h5py", "hdf5plugin", "lima2", "PIL", "requests"}
+
+
+def is_demo(path: Path) -> bool:
+    """Whether ``path`` is a file of the demonstration."""
+    return path.parts[:2] == ("tango_servers", "local") and path.name.startswith("demo")
+
 
 def allowed_in(path: Path) -> set[str]:
     """What the file ``path``, relative to the root, may import from others."""
@@ -45,6 +54,8 @@ def allowed_in(path: Path) -> set[str]:
     extra = set()
     if path.parts[:2] == ("lima2_core", "testing"):
         extra = {"pytest"}
+    if is_demo(path):
+        extra = DEMO_LATE
     return ALLOWED[package] | extra | {package}
 
 
@@ -80,6 +91,18 @@ def test_a_package_imports_only_what_its_layer_may(package):
     refused = {str(path): names for path in files if (names := foreign(path))}
 
     assert refused == {}
+
+
+def test_the_demonstration_imports_late_what_only_it_may():
+    files = [path.relative_to(ROOT) for path in (ROOT / "tango_servers").rglob("*.py")]
+    demo = [path for path in files if is_demo(path)]
+
+    early = {
+        name for path in demo for name in required_imports(ast.parse((ROOT / path).read_text()))
+    }
+
+    assert demo
+    assert not early & DEMO_LATE
 
 
 def test_the_import_contracts_hold(capsys, monkeypatch):

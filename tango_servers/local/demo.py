@@ -1,0 +1,188 @@
+"""``lima2 demo``: a whole system on this computer, one acquisition, and a look at what it gave.
+
+Database, control, two receivers and conductor are child processes; nothing of it stays.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import signal
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from types import FrameType
+
+from lima2_core.errors import NotAvailableError, ParamError
+from tango_servers.deployment import load_deployment
+from tango_servers.local.conductor import Conductor
+from tango_servers.local.database import EmbeddedDatabase
+from tango_servers.local.demo_check import inspect, write_picture
+from tango_servers.local.demo_plan import (
+    DEFAULT_DATASET,
+    RECORDED_EXPOSURE_S,
+    SIMULATED_EXPOSURE_S,
+    SIMULATED_FRAMES,
+    Plan,
+    recorded,
+    simulated,
+)
+from tango_servers.local.demo_progress import ProgressView
+from tango_servers.local.demo_report import all_is_well, table, verdict
+from tango_servers.local.demo_run import PREFIX, Acquisition, Outcome
+from tango_servers.local.processes import find_program, make_folder
+from tango_servers.local.servers import ServerGroup
+
+_MODULES = ("lima2.client.services", "nosqltangodb")
+
+
+def main(argv: Sequence[str]) -> int:
+    """Run a whole system on this computer for one acquisition, and check all its frames."""
+    options = _arguments(argv)
+    _require_extra("demo", modules=_MODULES, programs=("lima2-conductor", "NosqlTangoDB"))
+    if options.mpi:
+        _require_extra("mpi", programs=("mpiexec",))
+    if options.input is None:
+        plan = simulated(options.frames, options.expo_time, options.drop)
+    else:
+        plan = recorded(options.input, options.frames, options.expo_time)
+    folder = _data_folder(options.folder)
+    print(f"LImA2 demonstration: {plan.title}, {plan.dtype}, one every {plan.expo_time_s:g} s.")
+    try:
+        with _end_on_signals():
+            outcome = _acquire(plan, folder, mpi=options.mpi)
+            print("All servers have ended. Reading every frame back from the master file.\n")
+            findings = inspect(plan, outcome, folder)
+            picture = folder / f"frame_{plan.nb_frames // 2}.png"
+            write_picture(plan, outcome, plan.nb_frames // 2, picture)
+    except BaseException:
+        print(f"What was written so far, and the logs of all programs, are in {folder}")
+        raise
+    print(table(plan, outcome, findings, picture))
+    print(verdict(plan, findings))
+    return 0 if all_is_well(plan, outcome, findings) else 1
+
+
+def _arguments(argv: Sequence[str]) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="lima2 demo",
+        description="Start a Tango database, one control, two receivers and the conductor, "
+        "acquire frames with saving and a region of interest, look at some while it runs, read all "
+        "back from the files and compare every pixel. Everything is stopped at the end.",
+        epilog="The exit code is 0 only if all frames were saved and none differs.",
+        allow_abbrev=False,
+    )
+    parser.add_argument(
+        "--frames",
+        type=_positive(int),
+        metavar="N",
+        help=f"how many (default: {SIMULATED_FRAMES}, or all of the input)",
+    )
+    parser.add_argument(
+        "--expo-time",
+        type=_positive(float),
+        metavar="SECONDS",
+        help=f"of one frame (default: {SIMULATED_EXPOSURE_S:g}, or {RECORDED_EXPOSURE_S:g} with an "
+        "input)",
+    )
+    parser.add_argument(
+        "--input",
+        metavar="FILE::DATASET",
+        help="play recorded frames of an HDF5 file instead of simulated ones (default dataset: "
+        f"{DEFAULT_DATASET})",
+    )
+    parser.add_argument(
+        "--folder", type=Path, help="where files go (default: a new one for temporary files)"
+    )
+    parser.add_argument("--mpi", action="store_true", help="start the servers as one MPI job")
+    parser.add_argument(
+        "--drop",
+        type=_positive(int),
+        metavar="FRAME",
+        help="let the simulated detector lose this frame, to see how a loss is told",
+    )
+    options = parser.parse_args(argv)
+    if options.input is not None and options.drop is not None:
+        parser.error("--drop is for simulated frames; leave out --input")
+    return options
+
+
+def _positive(kind: type[int] | type[float]) -> Callable[[str], float]:
+    def convert(text: str) -> float:
+        value = kind(text)
+        if not 0 < value < 1e9:
+            raise ValueError
+        return value
+
+    convert.__name__ = "positive number"  # argparse tells it
+    return convert
+
+
+def _require_extra(
+    extra: str, *, modules: Sequence[str] = (), programs: Sequence[str] = ()
+) -> None:
+    """Make sure that what an extra of the suite brings is installed."""
+    try:
+        for module in modules:
+            importlib.import_module(module)
+        for program in programs:
+            find_program(program)
+    except (ImportError, NotAvailableError) as error:
+        raise NotAvailableError(
+            f'The demonstration needs more packages: pip install "lima2-suite[{extra}]" ({error})'
+        ) from error
+
+
+def _data_folder(wanted: Path | None) -> Path:
+    if wanted is None:
+        return Path(tempfile.mkdtemp(prefix="lima2-demo-"))
+    folder = make_folder(wanted.resolve())  # servers have working directories of their own
+    if any(folder.glob(f"{PREFIX}_*.h5")):
+        raise ParamError(
+            f"{folder} has files of an earlier demonstration; name another folder",
+            path="--folder",
+        )
+    return folder
+
+
+def _acquire(plan: Plan, folder: Path, *, mpi: bool) -> Outcome:
+    """Start everything, run the acquisition, stop everything."""
+    deployment = load_deployment(plan.deployment)
+    logs = folder / "logs"
+    with ExitStack() as stack:
+        begun_s = time.monotonic()
+        database = stack.enter_context(EmbeddedDatabase(logs, deployment))
+        stack.enter_context(ServerGroup(logs, database.tango_host, deployment, mpi=mpi))
+        conductor = Conductor.of_deployment(logs, database.tango_host, deployment)
+        stack.enter_context(conductor)
+        receivers = ", ".join(deployment.receivers)
+        print(
+            f"Started in {time.monotonic() - begun_s:.1f} s: Tango database at "
+            f"{database.tango_host}, {deployment.control.name}, {receivers}, conductor at "
+            f"{conductor.url}.\n"
+        )
+        acquisition = Acquisition(plan, conductor.port)
+        acquisition.prepare(folder)
+        view = ProgressView(sys.stdout, plan.nb_frames)
+        outcome = acquisition.run(view.show)
+        view.finish(outcome.progress, outcome.duration_s)
+    print()
+    return outcome
+
+
+@contextmanager
+def _end_on_signals() -> Iterator[None]:
+    """Let the signals that end this process run the clean-up first."""
+
+    def end(number: int, frame: FrameType | None) -> None:
+        raise SystemExit(128 + number)
+
+    kept = {number: signal.signal(number, end) for number in (signal.SIGTERM, signal.SIGHUP)}
+    try:
+        yield
+    finally:
+        for number, handler in kept.items():
+            signal.signal(number, handler)
