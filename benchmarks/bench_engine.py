@@ -31,10 +31,10 @@ def main() -> list[Result]:
         Share,
         ReceiverSettings(workers=2, memory_bytes=2**30),
     )
-    service.request_acquisition(
+    service.requested.ask_acquisition(
         json.dumps({"acq": {"nb_frames": NB_FRAMES, "expo_time": 1, "latency_time": 0}})
     )
-    service.request_processing(
+    service.requested.ask_processing(
         json.dumps({"class_name": "LimaProcessingLegacy", "frame_idx_enabled": True})
     )
     acq_id = AcqId(str(uuid.uuid1()))

@@ -145,11 +145,11 @@ class Lima2Receiver(LimaDevice):
         "'schema' of this attribute in the Tango database",
     )
     def acq_params(self) -> str:
-        return self.service.acquisition_text
+        return self.service.requested.acquisition.to_json()
 
     @as_dev_failed
     def write_acq_params(self, text: Any) -> None:
-        self.service.request_acquisition(text_of(text))
+        self.service.requested.ask_acquisition(text_of(text))
 
     @attribute(
         dtype=str,
@@ -159,11 +159,11 @@ class Lima2Receiver(LimaDevice):
     )
     @as_dev_failed
     def proc_params(self) -> str:
-        return self.service.processing_text
+        return self.service.requested.processing[1].to_json()
 
     @as_dev_failed
     def write_proc_params(self, text: Any) -> None:
-        self.service.request_processing(text_of(text))
+        self.service.requested.ask_processing(text_of(text))
 
     @attribute(
         dtype="DevLong64",

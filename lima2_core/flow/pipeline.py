@@ -89,6 +89,37 @@ class Joint(Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True)
+class SavedFiles:
+    """Where one receiver puts the frames of one source: row k is in file k // rows_per_file.
+
+    Shapes: frames (bands, rows, cols); datasets have an axis for bands if ``bands_axis``.
+    """
+
+    folder: str
+    prefix: str
+    rank: int
+    rows_per_file: int
+    dataset: str
+    """Path of the dataset in each file."""
+    bands_axis: bool
+    entry: str
+    detector: str
+    """Paths of the NXentry and of the NXdetector in each file."""
+
+
+@dataclass(frozen=True, slots=True)
+class SavedSource:
+    """Frames that are saved: which, where, and how many rows are safe by now."""
+
+    spec: FrameSpec
+    files: SavedFiles
+    rows: RecordStream
+    """Of `lima2_core.data.rows.ROW_RECORD`: which frame is in which row."""
+    flushed: Callable[[], int]
+    """Rows that outlive a crash."""
+
+
 @dataclass(slots=True)
 class Pipeline:
     """All that the run of a pipeline consists of; made by a plugin, run by `Executor`."""
@@ -110,6 +141,8 @@ class Pipeline:
     """Frames that may wait between the camera and the chain."""
     files: Callable[[], Sequence[str]] | None = None
     """Files written so far."""
+    saved: Mapping[str, SavedSource] = field(default_factory=dict)
+    """By the name of the frame source."""
 
     def __post_init__(self) -> None:
         if (self.second is None) != (self.joint is None):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from lima2_core.camera.api import FrameSource
 from lima2_core.data.frame import Frame, Gap
@@ -21,6 +21,10 @@ _GAPS_KEPT = 10_000
 class Acquisition:
     """Takes frames until the source ends, is interrupted, or fails.
 
+    Args:
+        on_items: called with what is about to be handed on.
+        on_rowless: called with gaps that are not handed on, as they have no row.
+
     Threads: `run` on the acquisition thread, once; the rest from any.
     """
 
@@ -29,10 +33,14 @@ class Acquisition:
         acq_id: AcqId,
         source: FrameSource,
         channel: Channel[Frame | Gap],
+        on_items: Callable[[Sequence[Frame | Gap]], None] | None = None,
+        on_rowless: Callable[[Sequence[Gap]], None] | None = None,
     ) -> None:
         self._acq_id = acq_id
         self._source = source
         self._channel = channel
+        self._on_items = on_items
+        self._on_rowless = on_rowless
         self._keeps_rows = source.keeps_rows
         self._interrupted = threading.Event()
         self._cancelled = threading.Event()
@@ -83,6 +91,7 @@ class Acquisition:
             except OverrunError:
                 self._source.interrupt()
                 raise
+            items = ()  # nothing stays leased while waiting for the next
 
     def _hand_on(self, items: Sequence[Frame | Gap]) -> None:
         gaps = [item for item in items if isinstance(item, Gap)]
@@ -98,6 +107,10 @@ class Acquisition:
             )
             if not self._keeps_rows:
                 items = [item for item in items if not isinstance(item, Gap)]
+                if self._on_rowless is not None:
+                    self._on_rowless(gaps)
+        if self._on_items is not None:
+            self._on_items(items)
         self._channel.send(items)
         self.received += sum(isinstance(item, Frame) for item in items)
 

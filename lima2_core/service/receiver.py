@@ -10,15 +10,11 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from lima2_core import registry
 from lima2_core.camera.api import CameraEnv, CameraMessage, CameraPlugin
 from lima2_core.camera.dispatch import Share
-from lima2_core.camera.params import AcquisitionParams
 from lima2_core.data.memory import PoolSet, PoolStats
 from lima2_core.errors import Lima2Error, NotAvailableError, ParamError, StateError
-from lima2_core.flow.plugin import PipelinePlugin
 from lima2_core.ids import AcqId
-from lima2_core.schema import ParamsModel, json_tree
 from lima2_core.service.events import (
     AcquisitionEnded,
     RunFailed,
@@ -29,6 +25,7 @@ from lima2_core.service.events import (
 )
 from lima2_core.service.mailbox import Mailbox
 from lima2_core.service.request import PrepareRequest
+from lima2_core.service.requested import Requested
 from lima2_core.service.run import Plan, Run, RunHooks, plan_run
 from lima2_core.state.device import AcqState
 from lima2_core.state.receiver import Effect, Event, receiver_machine
@@ -46,8 +43,6 @@ counters every 50 ms have seen the last one."""
 
 COMMAND_S = 2.5
 """A command answers within this time; Tango looks dead to others after 3.2 s."""
-
-_DEFAULT_PIPELINE = "LimaProcessingLegacy"
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,54 +91,14 @@ class ReceiverService:
         self._settings = settings
         self._camera = plugin.make_receiver(env)
         self._machine = receiver_machine(name)
-        self._acquisition: AcquisitionParams = plugin.params()
-        self._pipeline: PipelinePlugin | None = None
-        self._processing: ParamsModel | None = None
+        self.requested = Requested(plugin.params)
+        """What the next Prepare shall do."""
         self._runs: dict[AcqId, Run] = {}
         self._detached: set[Run] = set()
+        self._hasty: set[AcqId] = set()
         self._current: Run | None = None
         self._last_error: Lima2Error | None = None
         self._mailbox = Mailbox(name)
-
-    # What is asked
-
-    @property
-    def acquisition_text(self) -> str:
-        return self._acquisition.to_json()
-
-    def request_acquisition(self, text: str) -> None:
-        """Take acquisition parameters for the next Prepare.
-
-        Raises:
-            ParamError: refused; those before stay.
-        """
-        self._acquisition = self.plugin.params.from_json(text)
-
-    @property
-    def processing_text(self) -> str:
-        return self._requested_processing()[1].to_json()
-
-    def request_processing(self, text: str) -> None:
-        """Take processing parameters for the next Prepare; ``class_name`` says of which pipeline.
-
-        Raises:
-            ParamError: refused; those before stay.
-        """
-        name = json_tree(text).get("class_name", _DEFAULT_PIPELINE)
-        pipelines = registry.names(registry.PIPELINES)
-        if name not in pipelines:
-            raise ParamError(
-                f"no pipeline {name!r} is installed; there are {', '.join(pipelines)}",
-                path="class_name",
-            )
-        plugin: PipelinePlugin = registry.load(registry.PIPELINES, name)
-        self._pipeline, self._processing = plugin, plugin.params.from_json(text)
-
-    def _requested_processing(self) -> tuple[PipelinePlugin, ParamsModel]:
-        if self._pipeline is None or self._processing is None:
-            self._pipeline = registry.load(registry.PIPELINES, _DEFAULT_PIPELINE)
-            self._processing = self._pipeline.params()
-        return self._pipeline, self._processing
 
     # What is commanded
 
@@ -155,7 +110,7 @@ class ReceiverService:
             ParamError: the parameters cannot be fulfilled.
         """
         self._machine.require(Event.PREPARED, "Prepare")
-        self._plan(AcqId(""))
+        self._plan(AcqId(""), False)
 
     def check_startable(self) -> None:
         """Refuse Start in a wrong state.
@@ -165,13 +120,28 @@ class ReceiverService:
         """
         self._machine.require(Event.START, "Start")
 
-    def prepare(self, acq_id: AcqId) -> Prepared:
+    def prepare(
+        self, acq_id: AcqId, *, at_leisure: bool = True, deferred: bool = False
+    ) -> Prepared:
         """Build the run of the parameters last asked for; the state is PREPARED afterwards.
+
+        Args:
+            acq_id: not used before.
+            at_leisure: announce ends so late that clients which poll every 50 ms see everything.
+            deferred: only collect frames until `process` is called.
 
         Raises:
             Lima2Error: not possible; the state is what it was, and nothing half-made stays.
         """
-        return self._mailbox.call(partial(self._prepare, acq_id), COMMAND_S)
+        return self._mailbox.call(partial(self._prepare, acq_id, at_leisure, deferred), COMMAND_S)
+
+    def process(self, acq_id: AcqId) -> None:
+        """Begin to process a run whose processing was deferred.
+
+        Raises:
+            NotAvailableError: no such run.
+        """
+        self._mailbox.call(lambda: self.run(acq_id).process(), COMMAND_S)
 
     def start(self) -> None:
         """Begin. A pipeline that cannot be activated shows as FAULT, not as an error.
@@ -270,23 +240,31 @@ class ReceiverService:
 
     # On the mailbox thread
 
-    def _plan(self, acq_id: AcqId) -> Plan:
-        plugin, processing = self._requested_processing()
+    def _plan(self, acq_id: AcqId, deferred: bool) -> Plan:
+        plugin, processing = self.requested.processing
         metadata: dict[str, Any] = {"plugin": self.plugin.name}
         request = PrepareRequest(
-            acq_id, self._acquisition, plugin, processing, self._share(), metadata
+            acq_id,
+            self.requested.acquisition,
+            plugin,
+            processing,
+            self._share(),
+            metadata,
+            deferred,
         )
         settings = self._settings
         return plan_run(
             request, self._camera, self.pools, settings.workers, settings.allowed_commands
         )
 
-    def _prepare(self, acq_id: AcqId) -> Prepared:
+    def _prepare(self, acq_id: AcqId, at_leisure: bool, deferred: bool) -> Prepared:
         self._machine.require(Event.PREPARED, "Prepare")
         if not acq_id or acq_id in self._runs:
             raise ParamError("an acquisition needs an id that was not used before", path="uuid")
         hooks = RunHooks(self._on_acquired, self._on_failed, self._on_processed)
-        run = Run(self._plan(acq_id), self.pools, hooks)
+        run = Run(self._plan(acq_id, deferred), self.pools, hooks)
+        if not at_leisure:
+            self._hasty.add(acq_id)
         self._last_error = None
         self._feed(Event.PREPARED)  # gives up a run that was prepared before
         self._runs[acq_id] = self._current = run
@@ -297,7 +275,7 @@ class ReceiverService:
     def _retire(self) -> tuple[AcqId, ...]:
         """Forget the oldest finished runs beyond those kept."""
         ended = (RunState.DONE, RunState.FAILED, RunState.DISCARDED)
-        over = [run for run in self._runs.values() if run.state in ended and run.finished]
+        over = [run for run in self._runs.values() if run.state in ended]
         retired = over[: max(0, len(over) - self._settings.runs_kept)]
         for run in retired:
             self._forget(run)
@@ -323,6 +301,7 @@ class ReceiverService:
 
     def _forget(self, run: Run) -> None:
         del self._runs[run.acq_id]
+        self._hasty.discard(run.acq_id)
         if run.state in (RunState.RUNNING, RunState.DRAINING):
             self._detached.add(run)
         else:
@@ -330,11 +309,13 @@ class ReceiverService:
 
     def _feed(self, event: Event) -> None:
         before = self.state
-        for effect in self._machine.feed(event):
-            self._carry_out(effect)
+        effects = self._machine.feed(event)
+        # Told before the effects, one of which may be the next change.
         if self.state is not before:
             log.info("%s: %s after %s", self.name, self.state.name, event.name)
             self.events.put(StateChanged(self.state))
+        for effect in effects:
+            self._carry_out(effect)
 
     def _carry_out(self, effect: Effect) -> None:
         run = self._current
@@ -364,7 +345,8 @@ class ReceiverService:
         self._mailbox.post(partial(self._failed, run, error))
 
     def _on_processed(self, run: Run) -> None:
-        self._mailbox.post(partial(self._processed, run), SETTLE_S)
+        settle_s = 0.0 if run.acq_id in self._hasty else SETTLE_S
+        self._mailbox.post(partial(self._processed, run), settle_s)
 
     def _acquired(self, run: Run, error: Lima2Error | None) -> None:
         run.mark_acquired()
@@ -374,7 +356,8 @@ class ReceiverService:
             run.error = run.error or error
             self._fault(run, error)
             return
-        dwell_s = max(0.0, run.prepared_s + DWELL_S - time.monotonic())
+        until_s = run.prepared_s + DWELL_S if run.acq_id not in self._hasty else 0.0
+        dwell_s = max(0.0, until_s - time.monotonic())
         self._mailbox.post(partial(self._ended, run), dwell_s)
 
     def _ended(self, run: Run) -> None:
@@ -382,7 +365,8 @@ class ReceiverService:
             self._feed(Event.ENDED)
 
     def _failed(self, run: Run, error: Lima2Error) -> None:
-        log.warning("%s: processing of %s failed: %s", self.name, run.acq_id, error)
+        cause = error.__cause__  # its notes say where it was raised
+        log.warning("%s: processing of %s failed: %s", self.name, run.acq_id, error, exc_info=cause)
         run.error = run.error or error
         self.events.put(RunFailed(run.acq_id))
         self._fault(run, error)

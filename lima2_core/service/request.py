@@ -25,6 +25,8 @@ class PrepareRequest:
     processing: ParamsModel
     share: Share
     metadata: Mapping[str, Any] = field(default_factory=dict)
+    deferred: bool = False
+    """Whether frames are only collected until `Run.process` is called."""
 
     @property
     def source(self) -> SourceRequest:

@@ -7,17 +7,20 @@ processing or saving beside it (G5, P8).
 from __future__ import annotations
 
 import logging
+import threading
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 from lima2_core.camera.api import CameraMessage, CameraReceiver, FrameSource
 from lima2_core.data.frame import Frame, Gap
 from lima2_core.data.memory import PoolSet
+from lima2_core.data.record import RecordSpec, RecordStream
+from lima2_core.data.rows import LEDGER, ROW_RECORD, RowSink, gap_rows
 from lima2_core.errors import Lima2Error, PipelineError
 from lima2_core.flow.channel import Channel
 from lima2_core.flow.executor import Executor, ExecutorStats
-from lima2_core.flow.pipeline import Pipeline
+from lima2_core.flow.pipeline import OUTPUT, Lane, Pipeline
 from lima2_core.flow.plugin import BuildContext
 from lima2_core.ids import AcqId
 from lima2_core.service.acquisition import Acquisition
@@ -26,6 +29,10 @@ from lima2_core.state.run import Event, RunState, run_machine
 from lima2_core.worker import Worker
 
 log = logging.getLogger(__name__)
+
+_LIVE = (RunState.RUNNING, RunState.DRAINING)
+_DEFERRED_FRAMES = 100_000
+"""Frames collected by an endless acquisition before its processing begins by itself."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +94,14 @@ def plan_run(
     return Plan(request, source, pipeline, params)
 
 
+def _capacity(plan: Plan) -> int:
+    """Frames that may wait for the chain; all of them, where the processing is deferred."""
+    queue = plan.pipeline.queue_frames
+    if not plan.request.deferred:
+        return queue
+    return max(queue, plan.params.nb_expected or _DEFERRED_FRAMES)
+
+
 class Run:
     """One acquisition: source, channel, pipeline, and the threads that work on it.
 
@@ -104,16 +119,29 @@ class Run:
         self._hooks = hooks
         self._machine = run_machine(plan.request.acq_id)
         self._source = plan.source
-        self._channel: Channel[Frame | Gap] = Channel(plan.pipeline.queue_frames)
-        self._acquisition = Acquisition(self.acq_id, plan.source, self._channel)
+        ledger = RecordStream(RecordSpec(LEDGER, ROW_RECORD))
+        self.streams: Mapping[str, RecordStream] = {**plan.pipeline.streams, LEDGER: ledger}
+        """Records of the run by name, those of the ledger among them."""
+        first = plan.pipeline.first
+        lanes = (*first.lanes, Lane(LEDGER, RowSink(ledger), OUTPUT))
+        plan.pipeline.first = replace(first, lanes=lanes)
+        self._deferred = plan.request.deferred
+        self._channel: Channel[Frame | Gap] = Channel(_capacity(plan))
+        self._acquisition = Acquisition(
+            self.acq_id,
+            plan.source,
+            self._channel,
+            on_items=self._mind_memory if self._deferred else None,
+            on_rowless=lambda gaps: ledger.append(gap_rows(gaps)),
+        )
         self._executor: Executor | None = None
+        self._executor_lock = threading.Lock()
         self._worker: Worker | None = None
         plan.pipeline.open()
         try:
             plan.source.open(pools)
         except BaseException:
-            for lane in plan.pipeline.lanes:
-                lane.sink.abort()
+            self._close_unused()
             raise
         self.prepared_s = time.monotonic()
 
@@ -155,23 +183,35 @@ class Run:
         Raises:
             Lima2Error: the pipeline cannot be activated; the run has failed.
         """
-        if self.pipeline.activate is not None:
-            try:
-                self.pipeline.activate()
-            except Lima2Error as error:
-                self.error = error
-                self._machine.feed(Event.NOT_ACTIVATED)
-                self._close_unused()
-                raise
+        try:
+            self._activate()
+        except Lima2Error as error:
+            self.error = error
+            self._machine.feed(Event.NOT_ACTIVATED)
+            self._close_unused()
+            raise
         self._machine.feed(Event.START)
-        self._executor = Executor(
-            self.pipeline,
-            self._channel,
-            self.params.workers,
-            on_failure=self._processing_failed,
-            on_done=lambda: self._hooks.processed(self),
-        )
+        if not self._deferred:
+            self.process()
         self._worker = Worker("acquisition", self._acquire, self._acquisition_failed)
+
+    def process(self) -> None:
+        """Begin to process, if that was deferred; any thread may ask."""
+        with self._executor_lock:
+            if self._executor is not None or self.state not in _LIVE:
+                return
+            self._executor = Executor(
+                self.pipeline,
+                self._channel,
+                self.params.workers,
+                on_failure=self._processing_failed,
+                on_done=lambda: self._hooks.processed(self),
+            )
+
+    @property
+    def waits_to_process(self) -> bool:
+        """Whether frames are collected, and nobody has asked to process them yet."""
+        return self._deferred and self._executor is None
 
     def interrupt(self) -> None:
         """End the acquisition early; what was taken is processed."""
@@ -208,10 +248,29 @@ class Run:
         left_s = max(0.0, until_s - time.monotonic())
         return self._executor is None or self._executor.join(left_s)
 
+    def _activate(self) -> None:
+        if self.pipeline.activate is None:
+            return
+        try:
+            self.pipeline.activate()
+        except Lima2Error:
+            raise
+        except Exception as error:  # pipelines are foreign code
+            reason = f"{type(error).__name__}: {error}"
+            raise PipelineError(f"the pipeline could not be activated: {reason}") from error
+
     def _close_unused(self) -> None:
         for lane in self.pipeline.lanes:
             lane.sink.abort()
         self._source.close()
+
+    def _mind_memory(self, items: Sequence[Frame | Gap]) -> None:
+        """Begin to process when collecting would need memory that is not there."""
+        room = self._channel.capacity - self._channel.stats().level
+        lent = any(isinstance(item, Frame) and not item.keepable for item in items)
+        if self._executor is None and (lent or len(items) > room):
+            log.info("run %s: processing begins, as memory is needed", self.acq_id)
+            self.process()
 
     def _acquire(self) -> None:
         self._acquisition.run()

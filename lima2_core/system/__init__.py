@@ -1,0 +1,1 @@
+"""The whole system as one: coordinator, frame ledger, merged results, outputs of a run."""

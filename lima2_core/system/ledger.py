@@ -1,0 +1,248 @@
+"""Where every single frame went: one entry per frame index of a run, live and final.
+
+Receivers tell about frames in any order; an entry is settled once it is known what became of its
+frame. At the end every index below the number of frames has exactly one class, so that
+``expected == sum of all classes``, always.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lima2_core.data.frame import Validity
+
+OPEN = 255
+"""Code of an entry that is not settled yet."""
+
+_FIRST_CAPACITY = 1024
+_THERE = (Validity.VALID, Validity.PARTIAL)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Entries:
+    """What is known of consecutive frames, from index ``first`` on.
+
+    Shapes: ``code``, ``receiver``, ``timestamp_s`` (n,); ``row`` (n, parts), -1 where there is
+    none. ``receiver`` is the one that has the frame, -1 if none or each has a part.
+    """
+
+    first: int
+    code: NDArray[np.uint8]
+    receiver: NDArray[np.int16]
+    row: NDArray[np.int64]
+    timestamp_s: NDArray[np.float64]
+
+    def __len__(self) -> int:
+        return len(self.code)
+
+
+@dataclass(frozen=True, slots=True)
+class LedgerSummary:
+    """A snapshot: frames in each class, frames still open, frames expected (None: no limit)."""
+
+    counts: Mapping[Validity, int]
+    open: int
+    expected: int | None
+
+    @property
+    def lost(self) -> int:
+        """Frames that are missing."""
+        there = (Validity.VALID, Validity.PARTIAL, Validity.NEVER_SENT, Validity.VETO)
+        return sum(count for code, count in self.counts.items() if code not in there)
+
+    @property
+    def adds_up(self) -> bool:
+        """Whether all classes together are what was expected."""
+        return self.expected is None or sum(self.counts.values()) + self.open == self.expected
+
+    def sentence(self) -> str:
+        """The verdict, for people."""
+        total = sum(self.counts.values()) + self.open
+        valid = self.counts.get(Validity.VALID, 0)
+        if valid == total:
+            return f"all {total} frames are valid"
+        others = [
+            f"{count} {code.name.lower().replace('_', ' ')}"
+            for code, count in sorted(self.counts.items())
+            if count and code is not Validity.VALID
+        ]
+        if self.open:
+            others.append(f"{self.open} still open")
+        return f"{valid} of {total} frames are valid; {', '.join(others)}"
+
+
+class Ledger:
+    """The entries of one run.
+
+    Args:
+        expected: frames of the run; None if it has no end of its own.
+        parts: receivers that each have a part of every frame; 1 if each frame is with one.
+
+    Threads: everything from any thread.
+    """
+
+    def __init__(self, expected: int | None, parts: int = 1) -> None:
+        self.expected = expected
+        self.parts = parts
+        self._size = 0
+        self._part_code = np.empty((0, parts), np.uint8)
+        self._row = np.empty((0, parts), np.int64)
+        self._code = np.empty(0, np.uint8)
+        self._receiver = np.empty(0, np.int16)
+        self._timestamp_s = np.empty(0, np.float64)
+        self._front = 0
+        self._highest = 0
+        self._counts = np.zeros(256, np.int64)
+        self._lock = threading.Lock()
+
+    @property
+    def front(self) -> int:
+        """All frames below this index are settled."""
+        return self._front
+
+    @property
+    def highest(self) -> int:
+        """One more than the highest index told of."""
+        return self._highest
+
+    def tell(self, receiver: int, rows: NDArray[Any]) -> None:
+        """Take what a receiver tells; of a frame told of twice the first telling counts.
+
+        Shapes: (n,) of `lima2_core.data.rows.ROW_RECORD`.
+        """
+        # Of an index that comes twice in one telling an assignment would keep the last.
+        idx, first = np.unique(rows["frame_idx"], return_index=True)
+        rows = rows[first][idx >= 0]
+        idx = idx[idx >= 0]
+        if len(idx) == 0:
+            return
+        part = receiver if self.parts > 1 else 0
+        with self._lock:
+            self._reserve(int(idx[-1]) + 1)
+            new = self._part_code[idx, part] == OPEN
+            idx, rows = idx[new], rows[new]
+            self._row[idx, part] = rows["row"]
+            self._part_code[idx, part] = rows["code"]
+            self._timestamp_s[idx] = rows["timestamp_s"]
+            if self.parts == 1:
+                self._receiver[idx] = receiver
+            self._settle(idx)
+
+    def lose(self, indices: NDArray[Any], code: Validity, receiver: int | None = None) -> None:
+        """Settle what is open of frames as missing; with parts, only that of ``receiver``.
+
+        Shapes: (n,) frame indices, each once.
+        """
+        if len(indices) == 0:
+            return
+        part = slice(None) if self.parts == 1 or receiver is None else receiver
+        with self._lock:
+            self._reserve(int(indices.max()) + 1)
+            codes = self._part_code[indices, part]
+            self._part_code[indices, part] = np.where(codes == OPEN, np.uint8(code), codes)
+            self._settle(indices)
+
+    def revise(self, indices: NDArray[Any], code: Validity, receiver: int | None = None) -> None:
+        """Change settled entries: frames that were told of, and turn out to be lost after all.
+
+        Shapes: (n,) frame indices, each once.
+        """
+        if len(indices) == 0:
+            return
+        part = slice(None) if self.parts == 1 or receiver is None else receiver
+        with self._lock:
+            self._part_code[indices, part] = int(code)
+            self._settle(indices)
+
+    def end(self, total: int, code: Validity = Validity.NEVER_SENT) -> None:
+        """Settle all that is open below ``total``; there will be no more."""
+        with self._lock:
+            total = max(total, self._highest)
+            self._reserve(total)
+            self.expected = total
+            part_code = self._part_code[:total]
+            part_code[part_code == OPEN] = int(code)
+            self._settle(np.arange(total))
+
+    def entries(self, first: int, last: int) -> Entries:
+        """A copy of the entries from ``first`` to ``last`` - 1."""
+        with self._lock:
+            self._reserve(last)
+            here = slice(first, last)
+            return Entries(
+                first,
+                self._code[here].copy(),
+                self._receiver[here].copy(),
+                self._row[here].copy(),
+                self._timestamp_s[here].copy(),
+            )
+
+    def open_indices(self, total: int, receiver: int | None = None) -> NDArray[np.int64]:
+        """Frames below ``total`` that are not settled; with parts, by that of ``receiver``."""
+        with self._lock:
+            self._reserve(total)
+            if self.parts > 1 and receiver is not None:
+                return np.flatnonzero(self._part_code[:total, receiver] == OPEN)
+            return np.flatnonzero(self._code[:total] == OPEN)
+
+    def summary(self) -> LedgerSummary:
+        with self._lock:
+            counts = {code: int(self._counts[code]) for code in Validity if self._counts[code]}
+            expected = self.expected
+            total = expected if expected is not None else self._highest
+        return LedgerSummary(counts, max(0, total - sum(counts.values())), expected)
+
+    def _settle(self, idx: NDArray[Any]) -> None:
+        """Give frames their class, once all their parts are known."""
+        parts = self._part_code[idx]
+        known = (parts != OPEN).all(axis=1)
+        idx, parts = idx[known], parts[known]
+        old = self._code[idx]
+        new = _whole(parts)
+        self._code[idx] = new
+        np.subtract.at(self._counts, old[old != OPEN], 1)
+        np.add.at(self._counts, new, 1)
+        if len(idx):
+            self._highest = max(self._highest, int(idx.max()) + 1)
+        while self._front < self._size:
+            ahead = self._code[self._front : min(self._size, self._front + 65536)] == OPEN
+            if ahead.any():
+                self._front += int(ahead.argmax())
+                return
+            self._front += len(ahead)
+
+    def _reserve(self, size: int) -> None:
+        """Have room for ``size`` entries; those beyond what was told of are open."""
+        if size > len(self._code):
+            capacity = max(size, 2 * len(self._code), _FIRST_CAPACITY)
+            self._part_code = _grown(self._part_code, capacity, OPEN)
+            self._row = _grown(self._row, capacity, -1)
+            self._code = _grown(self._code, capacity, OPEN)
+            self._receiver = _grown(self._receiver, capacity, -1)
+            self._timestamp_s = _grown(self._timestamp_s, capacity, 0)
+        self._size = max(self._size, size)
+
+
+def _whole(parts: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """The class of frames by those of their parts.
+
+    Shapes: (n, parts) -> (n,). A frame of which something is there and something is not is
+    PARTIAL; one of which nothing is there gets the gravest cause.
+    """
+    if parts.shape[1] == 1:
+        return parts[:, 0]
+    there = np.isin(parts, _THERE)
+    whole = np.where(there.any(axis=1), np.uint8(Validity.PARTIAL), parts.max(axis=1))
+    return np.where((parts == Validity.VALID).all(axis=1), np.uint8(Validity.VALID), whole)
+
+
+def _grown(old: NDArray[Any], capacity: int, fill: int) -> NDArray[Any]:
+    new = np.full((capacity, *old.shape[1:]), fill, old.dtype)
+    new[: len(old)] = old
+    return new
