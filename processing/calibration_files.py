@@ -14,8 +14,12 @@ from lima2_core.data.frame import FrameSpec
 from lima2_core.errors import ParamError
 from processing.params import CalibrationFileParams
 
-_HDF5_SUFFIXES = (".h5", ".hdf5", ".nxs")
+_HDF5_SUFFIXES = (".h5", ".hdf5", ".hdf", ".nxs", ".nx", ".cxi")
 _ASK = "give file.h5::/dataset, or an EDF, TIFF, CBF or NPY file"
+_READ_ERRORS = (OSError, ValueError, LookupError, TypeError, RuntimeError, AttributeError, EOFError)
+"""What the libraries raise at files that are not what they should be."""
+
+Shape = tuple[int, int, int]
 
 
 def load_map(params: CalibrationFileParams, spec: FrameSpec, where: str) -> NDArray[Any] | None:
@@ -37,55 +41,60 @@ def load_map(params: CalibrationFileParams, spec: FrameSpec, where: str) -> NDAr
     file = Path(name)
     if not file.is_file():
         raise ParamError(f"there is no file {name} on this computer", path=path)
-    image = _load(name, dataset, file.stat().st_mtime_ns, path)
+    try:
+        image = _load(name, dataset, spec.shape, file.stat().st_mtime_ns)
+    except _READ_ERRORS as error:
+        raise ParamError(f"{name} cannot be read: {error}; {_ASK}", path=path) from error
     if image.shape not in (spec.shape, spec.shape[1:]):
         raise ParamError(
-            f"the image in {params.path} has the shape {image.shape}, the frames have "
-            f"{spec.shape[1:]} (rows, cols)",
+            f"the image in {params.path} has the shape {image.shape}, camera frames have "
+            f"{spec.shape[1:]} (rows, cols); make one of this size",
             path=path,
         )
     if image.dtype.kind not in "biuf":
-        raise ParamError(f"the image in {params.path} is of type {image.dtype}", path=path)
+        raise ParamError(
+            f"the image in {params.path} is of type {image.dtype}; integers or floats are needed",
+            path=path,
+        )
     return image
 
 
 @lru_cache(maxsize=8)
-def _load(name: str, dataset: str, changed_ns: int, path: str) -> NDArray[Any]:
+def _load(name: str, dataset: str, shape: Shape, changed_ns: int) -> NDArray[Any]:
     """Read an image; ``changed_ns`` makes a changed file another entry of the cache."""
-    try:
-        if Path(name).suffix.lower() in _HDF5_SUFFIXES:
-            image = _from_hdf5(name, dataset, path)
-        elif name.endswith(".npy"):
-            image = np.load(name, allow_pickle=False)
-        else:
-            image = _from_fabio(name)
-    except (OSError, ValueError, KeyError) as error:
-        if isinstance(error, ParamError):
-            raise
-        raise ParamError(f"{name} cannot be read: {error}; {_ASK}", path=path) from error
+    suffix = Path(name).suffix.lower()
+    if dataset or suffix in _HDF5_SUFFIXES:
+        image = _from_hdf5(name, dataset, shape)
+    elif suffix == ".npy":
+        image = np.load(name, allow_pickle=False)
+    else:
+        image = _from_fabio(name)
     image.setflags(write=False)
     return image
 
 
-def _from_hdf5(name: str, dataset: str, path: str) -> NDArray[Any]:
+def _from_hdf5(name: str, dataset: str, shape: Shape) -> NDArray[Any]:
     import h5py
     import hdf5plugin  # noqa: F401  registers the filters
 
     with h5py.File(name, "r") as file:
         if not dataset:
-            found: list[str] = []
+            fitting: list[str] = []
+            others: list[str] = []  # only to tell what is wrong with them
 
             def look(key: str, node: Any) -> None:
-                if isinstance(node, h5py.Dataset) and node.ndim == 2:
-                    found.append(key)
+                if isinstance(node, h5py.Dataset) and node.shape in (shape[1:], shape):
+                    fitting.append(key)
+                elif isinstance(node, h5py.Dataset) and node.ndim == 2:
+                    others.append(key)
 
             file.visititems(look)
-            if not found:
-                raise ParamError(f"{name} has no 2D dataset; {_ASK}", path=path)
-            dataset = found[0]
+            if not fitting and not others:
+                raise ValueError("it has no 2D dataset")
+            dataset = (fitting or others)[0]
         node = file.get(dataset)
         if not isinstance(node, h5py.Dataset):
-            raise ParamError(f"{name} has no dataset {dataset}", path=path)
+            raise ValueError(f"it has no dataset {dataset}")
         return np.asarray(node[()])
 
 

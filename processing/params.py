@@ -19,7 +19,7 @@ class FifoParams(ParamsModel):
 
 
 class CalibrationFileParams(ParamsModel):
-    """An image file: HDF5 (``file.h5::/dataset``, or its first 2D dataset), EDF, TIFF, NPY."""
+    """An image file: HDF5 (``file.h5::/dataset``, or its first one that fits), EDF, TIFF, NPY."""
 
     enabled: bool = False
     path: str = ""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
 
@@ -31,7 +31,7 @@ class Tap(Sink):
     """Keeps the newest ``depth`` frames, one of every ``sampling``.
 
     Frames that may be kept are referenced; others (buffers of a detector, which the source needs
-    back) are copied into ``pool``.
+    back) are copied into ``pool``, for which ``reserve`` provides slots once the first one comes.
 
     Threads: `write` from one thread at a time; look-ups from any.
     """
@@ -39,15 +39,22 @@ class Tap(Sink):
     name = "tap"
 
     def __init__(
-        self, spec: FrameSpec, depth: int, sampling: int = 1, pool: BufferPool | None = None
+        self,
+        spec: FrameSpec,
+        depth: int,
+        sampling: int = 1,
+        pool: BufferPool | None = None,
+        reserve: Callable[[], None] | None = None,
     ) -> None:
         self.spec = spec
         self.depth = max(1, depth)
         self.sampling = max(1, sampling)
         self._pool = pool
+        self._reserve = reserve
         self._frames: OrderedDict[FrameIdx, Frame] = OrderedDict()
         self._seen = 0
         self._last_idx = -1
+        self._passed_idx = -1
         self._lock = threading.Lock()
 
     def write(self, rows: Sequence[Row]) -> None:
@@ -55,6 +62,7 @@ class Tap(Sink):
         # Of a long batch only the end can stay, so only the end is touched.
         with self._lock:
             self._seen += len(rows)
+            self._passed_idx = max(self._passed_idx, rows[-1].idx)
             for frame in reversed(list(islice(self._newest_first(rows), self.depth))):
                 while len(frames) >= self.depth:
                     frames.popitem(last=False)
@@ -67,6 +75,9 @@ class Tap(Sink):
                 yield row.value
 
     def _copied(self, frame: Frame) -> Frame:
+        if self._reserve is not None:
+            self._reserve()
+            self._reserve = None
         lease = self._pool.lease() if self._pool is not None else None
         if lease is None:
             return replace(frame, data=frame.data.copy(), lease=None, keepable=True)
@@ -88,11 +99,12 @@ class Tap(Sink):
             frame = self._frames.get(FrameIdx(idx))
             if frame is not None:
                 return frame
-            if idx > self._last_idx:
+            if idx > self._passed_idx:
                 raise NotAvailableError(f"frame {idx} is not available yet", frame_idx=idx)
             kept = "none is kept"
             if self._frames:
-                kept = f"kept are {next(iter(self._frames))} to {self._last_idx}"
+                some = f", one of {self.sampling}" if self.sampling > 1 else ""
+                kept = f"kept are {next(iter(self._frames))} to {self._last_idx}{some}"
             raise NotAvailableError(f"frame {idx} is not available: {kept}", frame_idx=idx)
 
     @property
@@ -103,6 +115,12 @@ class Tap(Sink):
     def stats(self) -> TapStats:
         with self._lock:
             return TapStats(len(self._frames), self.depth, self._seen, self._last_idx)
+
+    def drop_oldest(self) -> None:
+        """Let go of the oldest frame, but not of the last one: somebody needs its memory."""
+        with self._lock:
+            if len(self._frames) > 1:
+                self._frames.popitem(last=False)
 
     def clear(self) -> None:
         """Let go of all frames."""

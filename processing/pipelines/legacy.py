@@ -9,6 +9,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from functools import partial
 from typing import Any
 
@@ -39,6 +40,7 @@ from processing.saving import FileMetadata, SavingParams
 from processing.sinks.hdf5 import Hdf5Sink
 from processing.sinks.records import FrameIdxSink, RecordSink
 from processing.tasks.accumulate import Accumulate
+from processing.tasks.buffers import OutputBuffers, grow_within
 from processing.tasks.correct_pixels import CorrectPixels
 from processing.tasks.encode_chunk import EncodeChunk
 from processing.tasks.protect_countrate import ProtectCountrate
@@ -93,38 +95,38 @@ class _Builder:
     def __init__(self, params: LegacyParams, context: BuildContext) -> None:
         self.params = params
         self.context = context
+        self.depth = params.accumulation.depth
+        self.reshapes = params.geometry != GeometryParams()
         self.taps: dict[str, Tap] = {}
         self.streams: dict[str, RecordStream] = {}
-        self.sinks: list[Hdf5Sink] = []
+        self.memories: list[OutputBuffers] = []
+        """Of the frames that tasks make, in the order of the flow."""
+        self.sinks: dict[str, Hdf5Sink] = {}
         self.savings: list[SavingParams] = []
-        # Frames alive at the same time: those looked at, and those between two tasks.
-        self.buffers = params.buffers.nb_frames_buffer + (context.workers + 2) * batch_frames(
-            context.spec.nbytes
-        )
 
     def build(self) -> Pipeline:
         params, context = self.params, self.context
-        mask = load_map(params.mask, context.spec, "mask")
-        before, mask, spec = self._chain(mask)
+        transforms, mask, spec = self._chain()
+        joint = self._joint(spec)
+        spec = spec if joint is None else joint.spec
         source, available, processed = Counter(), Counter(), Counter()
         inputs = self._input_lanes()
         input_tasks = self._input_reductions(inputs)
-        depth = params.accumulation.depth
-        if depth == 1:
-            reductions, lanes = self._output(spec, mask, len(input_tasks), context.nb_expected)
+        place = len(input_tasks) if joint is None else 0
+        tasks, lanes = self._output(spec, mask, place)
+        if joint is None:
             first = Stage(
-                (*input_tasks, *before, *reductions),
+                (*input_tasks, *transforms, *tasks),
                 (*inputs, *lanes),
                 (source, available, processed),
             )
-            second, joint = None, None
+            second = None
         else:
-            joint = Accumulate(depth, spec, context.share, context.pools, self.buffers)
-            spec = joint.spec
-            expected = None if context.nb_expected is None else -(-context.nb_expected // depth)
-            reductions, lanes = self._output(spec, mask, 0, expected)
-            first = Stage((*input_tasks, *before), tuple(inputs), (source, available))
-            second = Stage(tuple(reductions), tuple(lanes), (processed,))
+            first = Stage((*input_tasks, *transforms), tuple(inputs), (source, available))
+            second = Stage(tuple(tasks), tuple(lanes), (processed,))
+        # Only now is it sure that the run can be built.
+        for memory in (*self.memories, *([] if joint is None else [joint.totals])):
+            memory.reserve()
         return Pipeline(
             input_spec=context.spec,
             output_spec=spec,
@@ -137,49 +139,90 @@ class _Builder:
                 "nb_frames_source": source,
                 "nb_frames_input": available,
                 "nb_frames_processed": processed,
-                "nb_frames_saved": _Saved(self.sinks),
+                "nb_frames_saved": _Saved(self.sinks.get("saving"), processed),
+                "nb_frames_input_saved": _Saved(self.sinks.get("saving_input"), available),
             },
             queue_frames=params.fifo.nb_fifo_frames,
-            files=lambda: [name for sink in self.sinks for name in sink.files],
+            files=lambda: [name for sink in self.sinks.values() for name in sink.files],
         )
 
-    def _chain(
-        self, mask: NDArray[Any] | None
-    ) -> tuple[list[Transform], NDArray[Any] | None, FrameSpec]:
+    def _chain(self) -> tuple[list[Transform], NDArray[Any] | None, FrameSpec]:
         """Transforms of each frame, the mask as it lies on the result, and its spec."""
         params, context, spec = self.params, self.context, self.context.spec
         tasks: list[Transform] = []
+        mask = load_map(params.mask, spec, "mask")
         background = load_map(params.background, spec, "background")
         flatfield = load_map(params.flatfield, spec, "flatfield")
         if any(image is not None for image in (mask, background, flatfield)):
-            correct = CorrectPixels(background, flatfield, mask, context.pools, self.buffers)
+            wanted = self._wanted(last=not self.reshapes and self.depth == 1)
+            correct = CorrectPixels(background, flatfield, mask, context.pools, wanted)
             spec = correct.resolve(spec)
+            mask = correct.mask
             tasks.append(correct)
-        if params.geometry != GeometryParams():
-            reshape = ReshapeImage(params.geometry, context.pools, self.buffers)
+            self.memories.append(correct.buffers)
+        if self.reshapes:
+            wanted = self._wanted(last=self.depth == 1)
+            reshape = ReshapeImage(params.geometry, context.pools, wanted)
             spec = reshape.resolve(spec)
             mask = None if mask is None else reshape.mask(mask)
             tasks.append(reshape)
+            self.memories.append(reshape.buffers)
         return tasks, mask, spec
+
+    def _joint(self, spec: FrameSpec) -> Accumulate | None:
+        """What sums frames up; None if nothing does."""
+        if self.depth == 1:
+            return None
+        context = self.context
+        joint = Accumulate(
+            self.depth,
+            spec,
+            context.share,
+            context.pools,
+            self._wanted(last=True),
+            context.workers,
+        )
+        self.memories.append(joint.buffers)
+        return joint
+
+    def _wanted(self, *, last: bool) -> int:
+        """Frames of one task that are alive at the same time, if ``last`` also those kept."""
+        params, context = self.params, self.context
+        flight = (context.workers + 2) * batch_frames(context.spec.nbytes)
+        if not last:
+            return flight
+        # Without compression the file takes the frames themselves.
+        waits = params.saving.enabled and params.saving.compression == "none"
+        return params.buffers.nb_frames_buffer + flight + (_SAVE_QUEUE_FRAMES if waits else 0)
 
     def _input_lanes(self) -> list[Lane]:
         """Lanes of the frames as they came."""
         params, context = self.params, self.context
-        pool = context.pools.pool("looked_at", context.spec.nbytes)
-        tap = Tap(
-            context.spec,
-            params.buffers.nb_input_frames_buffer,
-            params.taps.input_sampling,
-            pool,
-        )
-        self.taps["input_frame"] = tap
+        buffers = params.buffers
+        depth = buffers.nb_input_frames_buffer
+        if self._unchanged:
+            depth = max(depth, buffers.nb_frames_buffer)
+        tap = self._tap("input_frame", context.spec, depth, params.taps.input_sampling)
         lanes = [Lane("input_frame", tap, INPUT)]
         if params.frame_idx_enabled:
             spec = RecordSpec("frame_idx", FRAME_IDX_RECORD)
-            stream = RecordStream(spec, params.buffers.nb_frame_idx_buffer)
+            stream = RecordStream(spec, buffers.nb_frame_idx_buffer)
             self.streams["frame_idx"] = stream
             lanes.append(Lane("frame_idx", FrameIdxSink(stream, context.share.receiver), INPUT))
         return lanes
+
+    @property
+    def _unchanged(self) -> bool:
+        """Whether processed frames are those of the camera, and looked at alike."""
+        taps = self.params.taps
+        return not self.memories and taps.input_sampling == taps.processed_sampling
+
+    def _tap(self, name: str, spec: FrameSpec, depth: int, sampling: int) -> Tap:
+        pools = self.context.pools
+        pool = pools.pool(name, spec.nbytes)
+        tap = Tap(spec, depth, sampling, pool, partial(grow_within, pools, pool, depth + 1))
+        self.taps[name] = tap
+        return tap
 
     def _input_reductions(self, lanes: list[Lane]) -> list[Reduction]:
         """Reductions of the frames as they came; adds the lanes they need."""
@@ -202,42 +245,44 @@ class _Builder:
         return tasks
 
     def _output(
-        self, spec: FrameSpec, mask: NDArray[Any] | None, place: int, expected: int | None
+        self, spec: FrameSpec, mask: NDArray[Any] | None, place: int
     ) -> tuple[list[Reduction], list[Lane]]:
         """Reductions and lanes of the processed frames; ``place`` is that of the first product."""
         params, context = self.params, self.context
-        receiver = context.share.receiver
-        tap = Tap(
-            spec,
-            params.buffers.nb_frames_buffer,
-            params.taps.processed_sampling,
-            context.pools.pool("looked_at", spec.nbytes),
-        )
-        self.taps["frame"] = tap
-        lanes = [Lane("frame", tap, OUTPUT)]
+        lanes: list[Lane] = []
+        if self._unchanged:
+            self.taps["frame"] = self.taps["input_frame"]
+        else:
+            depth = params.buffers.nb_frames_buffer
+            tap = self._tap("frame", spec, depth, params.taps.processed_sampling)
+            lanes.append(Lane("frame", tap, OUTPUT))
+            if self.memories:
+                self.memories[-1].make_room = tap.drop_oldest
         tasks: list[Reduction] = []
-        if params.statistics.enabled and (
-            params.statistics.rect_rois or params.statistics.arc_rois
-        ):
-            tasks.append(ReduceRois(params.statistics, receiver, mask))
-        if params.profiles.enabled and params.profiles.rois:
-            tasks.append(ProjectRois(params.profiles, receiver, mask))
-        capacities = (
-            params.buffers.nb_roi_statistics_buffer,
-            params.buffers.nb_roi_profiles_buffer,
-        )
-        for task, capacity in zip(tasks, capacities, strict=False):
+        for task, capacity in self._roi_tasks(mask):
             task.resolve(spec)
-            assert isinstance(task, ReduceRois | ProjectRois)
             stream = RecordStream(task.records, capacity)
             self.streams[task.stream] = stream
-            lanes.append(Lane(task.stream, RecordSink(stream, task.missing), place))
-            place += 1
+            lanes.append(Lane(task.stream, RecordSink(stream, task.missing), place + len(tasks)))
+            tasks.append(task)
         if params.saving.enabled:
+            expected = context.nb_expected
+            expected = None if expected is None else -(-expected // self.depth)
             encode, sink = self._saving(params.saving, "saving", spec, expected)
-            lanes.append(Lane("saving", sink, place, _queue_depth(spec)))
+            lanes.append(Lane("saving", sink, place + len(tasks), _queue_depth(spec)))
             tasks.append(encode)
         return tasks, lanes
+
+    def _roi_tasks(
+        self, mask: NDArray[Any] | None
+    ) -> Iterator[tuple[ReduceRois | ProjectRois, int]]:
+        """What makes records, and the frames for which there is room at first."""
+        statistics, profiles = self.params.statistics, self.params.profiles
+        buffers, receiver = self.params.buffers, self.context.share.receiver
+        if statistics.enabled and (statistics.rect_rois or statistics.arc_rois):
+            yield ReduceRois(statistics, receiver, mask), buffers.nb_roi_statistics_buffer
+        if profiles.enabled and (profiles.rois or profiles.directions):
+            yield ProjectRois(profiles, receiver, mask), buffers.nb_roi_profiles_buffer
 
     def _saving(
         self, params: SavingParams, where: str, spec: FrameSpec, expected: int | None
@@ -247,9 +292,10 @@ class _Builder:
         rank = params.filename_rank or context.share.receiver
         params = params.model_copy(update={"filename_rank": rank})
         params.check(where)
-        if any(params.path(0) == other.path(0) for other in self.savings):
+        if any(_same_files(params, other) for other in self.savings):
             raise ParamError(
-                "input and processed frames cannot go to files of the same name",
+                "input and processed frames cannot go to files of the same name; give saving and "
+                "saving_input another filename_prefix or base_path",
                 path=f"{where}.filename_prefix",
             )
         encode = EncodeChunk(params, where)
@@ -265,22 +311,30 @@ class _Builder:
             spec,
             metadata,
             expected_rows=expected,
-            with_frame_idx=params.include_frame_idx,
+            # Without fixed rows nothing else tells which frame is which.
+            with_frame_idx=params.include_frame_idx or not context.keeps_rows,
         )
-        self.sinks.append(sink)
+        self.sinks[where] = sink
         self.savings.append(params)
         return encode, sink
 
 
 class _Saved:
-    """Frames that are safe in files, as a counter of the pipeline."""
+    """Frames that are safe in files, as a counter of the pipeline; never ahead of ``before``."""
 
-    def __init__(self, sinks: list[Hdf5Sink]) -> None:
-        self._sinks = sinks
+    def __init__(self, sink: Hdf5Sink | None, before: Counter) -> None:
+        self._sink = sink
+        self._before = before
 
     @property
     def value(self) -> int:
-        return sum(sink.stats().frames_saved for sink in self._sinks)
+        # A file may be finished before the thread that handed its last frame on has counted it.
+        saved = 0 if self._sink is None else self._sink.stats().frames_saved
+        return min(saved, self._before.value)
+
+
+def _same_files(one: SavingParams, other: SavingParams) -> bool:
+    return (one.folder.resolve(), one.path(0).name) == (other.folder.resolve(), other.path(0).name)
 
 
 def _queue_depth(spec: FrameSpec) -> int:
@@ -320,5 +374,5 @@ PLUGIN = PipelinePlugin(
         ),
         StreamInfo("frame_idx", "popFrameIdx", "", "which frame came next on this receiver"),
     ),
-    preload=partial(preload),
+    preload=preload,
 )

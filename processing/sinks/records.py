@@ -26,7 +26,12 @@ class RecordSink(Sink):
         records = [
             self._missing(row.idx) if row.gap is not None else np.asarray(row.value) for row in rows
         ]
-        self._stream.append(records[0] if len(records) == 1 else np.concatenate(records))
+        if len(records) > 1:
+            # A hundred times faster than numpy, which looks at each field of structured arrays.
+            records = [
+                np.frombuffer(b"".join(record.data for record in records), self._stream.spec.dtype)
+            ]
+        self._stream.append(records[0])
 
 
 class FrameIdxSink(Sink):

@@ -12,77 +12,92 @@ from lima2_core.camera.dispatch import Share
 from lima2_core.data.frame import Frame, FrameSpec, Gap, Validity
 from lima2_core.data.memory import PoolSet
 from lima2_core.ids import FrameIdx
-from processing.kernels.accumulate import accumulated_dtype, choose_add, deliver, total_dtype
+from processing.kernels.accumulate import (
+    accumulated_dtype,
+    add_into,
+    choose_add,
+    deliver,
+    total_dtype,
+)
 from processing.tasks.buffers import OutputBuffers
+
+_Total = tuple[object, NDArray[Any]]
+"""A lease and its array."""
 
 
 class _Group:
-    """The sum of one group, while it grows."""
+    """The sums of one group, while they grow."""
 
-    def __init__(self, total: NDArray[Any]) -> None:
-        self.lock = threading.Lock()
-        self.total = total
+    def __init__(self) -> None:
+        self.totals: list[_Total] = []
+        """Sums that nobody is adding to: each thread takes one of its own."""
         self.frames = 0
-        self.timestamp_s = 0.0
+        self.whole = True
+        self.timestamp_s = float("inf")
         self.gap: Gap | None = None
 
 
 class Accumulate:
     """The joint of a pipeline: ``depth`` rows become one frame.
 
-    Sum k of receiver r gets the index k * n + r, as clients expect (contract 03, 4.4). A sum of
-    fewer frames than asked, because some are missing or the run ended, is marked PARTIAL; one of
-    none is a gap.
+    Sum k of receiver r gets the index k * n + r, as clients expect (contract 03, 4.4). A sum is
+    marked PARTIAL if frames are missing or partial themselves, or the run ended within it; a sum
+    of no frame is a gap.
 
-    Threads: `add` and `finish` from any; frames of one group add up one after the other.
+    Threads: `add` and `finish` from any.
     """
 
     def __init__(
-        self, depth: int, spec: FrameSpec, share: Share, pools: PoolSet, buffers: int
+        self,
+        depth: int,
+        spec: FrameSpec,
+        share: Share,
+        pools: PoolSet,
+        buffers: int,
+        workers: int = 1,
     ) -> None:
         self.depth = depth
         self.spec = spec.changed(dtype=accumulated_dtype(spec.dtype))
         """Of the sums."""
         self._share = share
-        self._total_dtype = total_dtype(spec.dtype, depth)
-        self._add = choose_add(spec.dtype, self._total_dtype)
-        self._buffers = OutputBuffers(self.spec, pools, buffers, "accumulated")
+        wide = spec.changed(dtype=total_dtype(spec.dtype, depth))
+        self._add = choose_add(spec.dtype, wide.dtype)
+        self.buffers = OutputBuffers(self.spec, pools, buffers, "accumulated")
+        # A group grows in one sum for each thread, and threads may be at work on two groups.
+        self.totals = OutputBuffers(wide, pools, 2 * workers, "totals")
         self._groups: dict[int, _Group] = {}
-        self._idle: list[NDArray[Any]] = []
         self._lock = threading.Lock()
 
     def add(self, group: int, item: Frame | Gap) -> None:
         with self._lock:
-            entry = self._groups.get(group)
-            if entry is None:
-                entry = self._groups[group] = _Group(self._fresh_total())
-        with entry.lock:
+            entry = self._groups.setdefault(group, _Group())
             if isinstance(item, Gap):
                 entry.gap = entry.gap or item
                 return
-            if entry.frames == 0:
-                np.copyto(entry.total, item.data)
-                entry.timestamp_s = item.timestamp_s
-            else:
-                self._add(entry.total, item.data)
-                entry.timestamp_s = min(entry.timestamp_s, item.timestamp_s)
             entry.frames += 1
+            entry.whole = entry.whole and item.validity is Validity.VALID
+            entry.timestamp_s = min(entry.timestamp_s, item.timestamp_s)
+            total = entry.totals.pop() if entry.totals else None
+        if total is not None:
+            self._add(total[1], item.data)
+        else:
+            total = self.totals.take()
+            np.copyto(total[1], item.data)
+        with self._lock:
+            entry.totals.append(total)
 
     def finish(self, group: int) -> Frame | Gap:
         with self._lock:
             entry = self._groups.pop(group)
         idx = FrameIdx(group * self._share.n_receivers + self._share.receiver)
-        try:
-            if entry.frames == 0:
-                cause = entry.gap.cause if entry.gap is not None else Validity.NEVER_SENT
-                return Gap(idx, cause, "none of its frames is there")
-            lease, out = self._buffers.take()
-            deliver(entry.total, out)
-        finally:
-            with self._lock:
-                self._idle.append(entry.total)
-        validity = Validity.VALID if entry.frames == self.depth else Validity.PARTIAL
+        if entry.frames == 0:
+            cause = entry.gap.cause if entry.gap is not None else Validity.NEVER_SENT
+            return Gap(idx, cause, "none of its frames is there")
+        (_, total), *others = entry.totals
+        for _, other in others:
+            add_into(total, other)
+        lease, out = self.buffers.take()
+        deliver(total, out)
+        whole = entry.whole and entry.frames == self.depth
+        validity = Validity.VALID if whole else Validity.PARTIAL
         return Frame(idx, out, lease, timestamp_s=entry.timestamp_s, validity=validity)
-
-    def _fresh_total(self) -> NDArray[Any]:
-        return self._idle.pop() if self._idle else np.empty(self.spec.shape, self._total_dtype)

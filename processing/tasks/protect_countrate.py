@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import logging
-import os
+import shutil
 import subprocess
 import threading
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from lima2_core.data.frame import Frame, FrameSpec
 from lima2_core.errors import ParamError, PipelineError
@@ -18,13 +20,18 @@ from processing.params import CountrateProtectionParams
 log = logging.getLogger(__name__)
 
 _PATH = "max_countrate_protection"
+_BLOCK = 65536
+"""Pixels looked at at once: they stay in the cache for the second look."""
+COMMAND_LIMIT_S = 10.0
+"""How long the command may take."""
 
 
 class ProtectCountrate(Reduction):
     """Compare the largest pixel with ``max_countrate`` x exposure; run a command, end the run.
 
     Commands come from clients, so only those that the installation allows are run, without a
-    shell and once per acquisition.
+    shell and once per acquisition. A command that fails ends the run in any case, as then nothing
+    protects the detector.
     """
 
     name = "protect_countrate"
@@ -42,11 +49,7 @@ class ProtectCountrate(Reduction):
         self._lock = threading.Lock()
 
     def resolve(self, spec: FrameSpec) -> None:
-        self._ignored = (
-            np.iinfo(spec.dtype).max
-            if self._params.ignore_max_value and spec.dtype.kind in "iu"
-            else None
-        )
+        self._ignores = self._params.ignore_max_value and spec.dtype.kind in "iu"
         command = self._params.command
         if command and command not in self._allowed:
             allowed = ", ".join(self._allowed) or "none"
@@ -55,35 +58,66 @@ class ProtectCountrate(Reduction):
                 f"names: {allowed}",
                 path=f"{_PATH}.command",
             )
-        if command and not os.access(command, os.X_OK):
-            raise ParamError(f"{command!r} is no program", path=f"{_PATH}.command")
+        if command and shutil.which(command) is None:
+            raise ParamError(
+                f"{command!r} is no program on this computer; give the path of one that is "
+                "installed and may be executed",
+                path=f"{_PATH}.command",
+            )
 
     def process(self, frame: Frame) -> float:
-        highest = frame.data.max()
-        if self._ignored is not None and highest == self._ignored:
-            highest = frame.data.max(where=frame.data != self._ignored, initial=0)
+        highest = _highest(frame.data)
+        if self._ignores and highest > self._limit and highest == np.iinfo(frame.data.dtype).max:
+            highest = _highest_but_max(frame.data)
         if highest > self._limit:
-            self._protect(frame, float(highest))
-        return float(highest)
+            self._protect(frame, highest)
+        return highest
 
     def _protect(self, frame: Frame, highest: float) -> None:
         with self._lock:
             first, self._fired = not self._fired, True
+        found = f"a pixel counted {highest:g}, more than the {self._limit:g} allowed in an exposure"
         if first:
-            log.warning(
-                "frame %d: a pixel counted %g, more than the %g allowed",
-                frame.idx,
-                highest,
-                self._limit,
-            )
+            log.warning("frame %d: %s", frame.idx, found)
             if self._params.command:
-                command = [self._params.command, *self._params.args]
-                subprocess.run(command, timeout=10.0, check=False, stdin=subprocess.DEVNULL)
+                self._run_command()
         if self._params.abort_on_protection:
             raise PipelineError(
-                f"a pixel counted {highest:g}, more than the {self._limit:g} allowed in one "
-                "exposure; take beam away, or raise max_countrate",
+                f"{found}; take beam away, or raise max_countrate",
                 frame_idx=frame.idx,
                 highest=highest,
                 limit=self._limit,
             )
+
+    def _run_command(self) -> None:
+        command = [self._params.command, *self._params.args]
+        try:
+            subprocess.run(command, timeout=COMMAND_LIMIT_S, check=True, stdin=subprocess.DEVNULL)
+        except (OSError, subprocess.SubprocessError) as error:
+            raise PipelineError(
+                f"the command that protects the detector failed: {error}"
+            ) from error
+
+
+def _highest(pixels: NDArray[Any]) -> float:
+    """The largest pixel; one that is no number counts as none."""
+    if pixels.dtype.kind == "f":
+        return float(np.fmax.reduce(pixels, axis=None))
+    return float(pixels.max())
+
+
+def _highest_but_max(pixels: NDArray[Any]) -> float:
+    """The largest pixel below the largest value of its type; 0 if there is none.
+
+    One more turns the largest value into the smallest: two fast passes instead of a masked one.
+    """
+    flat = pixels.reshape(-1)
+    limits = np.iinfo(pixels.dtype)
+    turned = np.empty(min(_BLOCK, flat.size), pixels.dtype)
+    highest = int(limits.min)
+    for start in range(0, flat.size, _BLOCK):
+        block = flat[start : start + _BLOCK]
+        above = turned[: block.size]
+        np.add(block, pixels.dtype.type(1), out=above)
+        highest = max(highest, int(above.max()))
+    return float(highest - 1) if highest > limits.min else 0.0

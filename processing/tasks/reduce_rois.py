@@ -12,6 +12,7 @@ from lima2_core.data.record import RecordSpec
 from lima2_core.errors import ParamError
 from lima2_core.flow.task import Reduction
 from lima2_core.ids import FrameIdx, ReceiverIdx
+from processing.kernels.moments import Moments
 from processing.kernels.profiles import RegionProfiles
 from processing.kernels.regions import ROI_RECORD, RegionStatistics
 from processing.params import ProfilesParams, StatisticsParams, region
@@ -43,7 +44,9 @@ class _RegionReduction(Reduction):
 
     def missing(self, idx: FrameIdx) -> NDArray[Any]:
         """The records of a frame that is not there: its indices, and not-a-number."""
-        records = np.full(self.kernel.length, np.nan, np.float64).astype(ROI_RECORD)
+        records = np.zeros(self.kernel.length, ROI_RECORD)
+        for name in Moments._fields:
+            records[name] = np.nan
         records["frame_idx"] = idx
         records["recv_idx"] = self._receiver
         return records

@@ -55,11 +55,11 @@ class ReshapeImage(Transform):
         out = spec.changed(
             shape=(bands, rows, cols), dtype=binned_dtype(spec.dtype, down, along), step=step
         )
-        self._buffers = OutputBuffers(out, self._pools, self._wanted, "reshaped")
+        self.buffers = OutputBuffers(out, self._pools, self._wanted, "reshaped")
         return out
 
     def process(self, frame: Frame) -> Frame:
-        lease, out = self._buffers.take()
+        lease, out = self.buffers.take()
         self._reshape(frame.data, out)
         return replace(frame, data=out, lease=lease, keepable=True)
 
@@ -101,6 +101,12 @@ def _region(params: GeometryParams, rows: int, cols: int) -> Roi:
     if (size.x, size.y) == (0, 0) and (topleft.x, topleft.y) == (0, 0):
         return Roi(0, 0, rows, cols)
     roi = Roi(topleft.y, topleft.x, size.y, size.x)
+    if roi.rows == 0 or roi.cols == 0:
+        raise ParamError(
+            f"a region of {roi.cols} x {roi.rows} (x, y) is empty; give it a width and a height, "
+            "or topleft 0, 0 and dimensions 0, 0 for the whole image",
+            path="geometry.roi.dimensions",
+        )
     if not roi.fits(rows, cols):
         raise ParamError(
             f"x={roi.col}, y={roi.row}, {roi.cols} x {roi.rows} does not lie within the binned "

@@ -1,0 +1,30 @@
+"""Random frames and maps in files."""
+
+import numpy as np
+import pytest
+
+
+@pytest.fixture
+def rng():
+    return np.random.default_rng(7)
+
+
+@pytest.fixture
+def images(rng):
+    """Makes random images."""
+
+    def draw(n, shape=(1, 12, 15), dtype=np.uint16):
+        return rng.integers(0, 1000, (n, *shape)).astype(dtype)
+
+    return draw
+
+
+@pytest.fixture
+def save_map(tmp_path):
+    """Writes a map to a file, and gives its parameters."""
+
+    def save(name, values):
+        np.save(tmp_path / f"{name}.npy", values)
+        return {"enabled": True, "path": str(tmp_path / f"{name}.npy")}
+
+    return save
