@@ -56,7 +56,7 @@ def pixels_of(idx: int, rows: int = 2, cols: int = 3) -> NDArray[np.uint16]:
 class FakeCamera:
     """A detector in the hands of the test: small frames that hold their own number.
 
-    Frames come at once, as many as there are buffers for, unless the test holds them back with
+    Frames come at once, as many as there are ``buffers`` for, unless the test holds them back with
     `hold` and lets them go with `expose`.
 
     Threads: everything from any thread.
@@ -193,7 +193,8 @@ class FakeSource(FrameSource):
         if "open" in self._camera.broken:
             raise self._camera.broken["open"]
         self._pool = pools.pool("frames", self.resolve().nbytes)
-        self._pool.grow(self._camera.buffers)
+        # Runs that drain keep theirs.
+        self._pool.grow(self._pool.stats().in_use + self._camera.buffers)
 
     def deliver(self, message: CameraMessage) -> None:
         self._camera.messages.append(message)
