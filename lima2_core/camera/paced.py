@@ -43,6 +43,9 @@ from lima2_core.ids import AcqId
 
 log = logging.getLogger(__name__)
 
+STOP_LEAD_S = 0.05
+"""A stop still counts the exposures that end so soon after it. A source that hears of it later has
+given frames that the detector does not count, and the sources may have given unequal numbers."""
 STOP_WAIT_S = 0.2
 """How long an interrupted source waits to be told where the detector stopped."""
 STOP_LIMIT_S = 0.3
@@ -183,7 +186,7 @@ class PacedControl(CameraControl):
     def stop(self) -> None:
         run = self._run
         if run is not None and run.nb_final is None:
-            run.nb_final = self._exposed(run)
+            run.nb_final = self._exposed(run, STOP_LEAD_S)
             self._tell(run, "stop", {"nb_exposed": run.nb_final})
 
     def close(self) -> None:
@@ -197,8 +200,10 @@ class PacedControl(CameraControl):
             return 0
         return self._exposed(run) if run.nb_final is None else run.nb_final
 
-    def _exposed(self, run: _Run) -> int:
-        return min(run.exposures.ended(self._clock.now_s()), run.params.acq.nb_frames or ENDLESS)
+    def _exposed(self, run: _Run, in_s: float = 0.0) -> int:
+        """Frames exposed to their end by now, or ``in_s`` from now."""
+        ended = run.exposures.ended(self._clock.now_s() + in_s)
+        return min(ended, run.params.acq.nb_frames or ENDLESS)
 
     def _tell(self, run: _Run, kind: str, values: Mapping[str, Scalar]) -> None:
         self._link.broadcast(CameraMessage(run.acq_id, kind, values))

@@ -5,6 +5,7 @@ import pytest
 from camera_plugins.reader.plugin import PLUGIN
 from lima2_core.camera.api import CameraEnv, SourceRequest
 from lima2_core.camera.dispatch import Share
+from lima2_core.camera.paced import STOP_LEAD_S
 from lima2_core.data.memory import PoolSet
 from lima2_core.errors import CameraError, EndOfFrames, ParamError
 from lima2_core.ids import AcqId, ReceiverIdx
@@ -12,6 +13,7 @@ from lima2_core.testing.fakes import DirectLink, ManualClock
 
 ACQ = AcqId("acq")
 EXPO_S, PERIOD_S = 0.003, 0.004
+IN_LEAD = int(STOP_LEAD_S / PERIOD_S)  # frames that a stop still counts
 
 
 def write(path, count, first=0):
@@ -145,8 +147,8 @@ def test_an_endless_loop_ends_with_the_stop(make, clock, recorded):
     clock.advance(EXPO_S + 41 * PERIOD_S)
     control.stop()
 
-    assert source.expected_frames() == 42
-    assert all_of(source) == [(n, n % 10) for n in range(42)]
+    assert source.expected_frames() == 42 + IN_LEAD
+    assert all_of(source) == [(n, n % 10) for n in range(42 + IN_LEAD)]
 
 
 def test_as_fast_as_possible_waits_for_no_clock(make, clock, recorded):

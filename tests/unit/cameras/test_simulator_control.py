@@ -4,6 +4,7 @@ import pytest
 
 from camera_plugins.simulator.plugin import PLUGIN
 from lima2_core.camera.api import CameraEnv
+from lima2_core.camera.paced import STOP_LEAD_S
 from lima2_core.errors import CameraError, ParamError, StateError
 from lima2_core.ids import AcqId
 from lima2_core.schema import json_schema
@@ -146,7 +147,7 @@ def test_frames_are_counted_by_the_clock(control, clock):
 
 
 def test_the_count_stays_after_the_end_until_the_next_prepare(control, clock):
-    control.prepare(ACQ, make_params({"nb_frames": 10}), 1)
+    control.prepare(ACQ, make_params({"nb_frames": 100}), 1)
     control.start()
     clock.advance(0.003 + 0.004)
 
@@ -154,7 +155,7 @@ def test_the_count_stays_after_the_end_until_the_next_prepare(control, clock):
     control.close()
     clock.advance(60)
 
-    assert control.nb_frames_acquired() == 2
+    assert control.nb_frames_acquired() == 2 + int(STOP_LEAD_S / 0.004)
     control.prepare(ACQ, make_params(), 1)
     assert control.nb_frames_acquired() == 0
 
@@ -167,7 +168,7 @@ def test_the_receivers_are_told_how_many_frames_were_exposed(control, clock, lin
 
     assert kinds(link) == ["start", "stop"]
     assert link.messages[0].values == {"t0_wall_s": 1_000_000.0}
-    assert link.messages[1].values == {"nb_exposed": 3}
+    assert link.messages[1].values == {"nb_exposed": 3 + int(STOP_LEAD_S / 0.004)}
     assert {message.acq_id for message in link.messages} == {ACQ}
 
 

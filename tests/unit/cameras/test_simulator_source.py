@@ -6,6 +6,7 @@ import pytest
 from camera_plugins.simulator.plugin import PLUGIN
 from lima2_core.camera.api import CameraEnv, CameraMessage, SourceRequest
 from lima2_core.camera.dispatch import Share
+from lima2_core.camera.paced import STOP_LEAD_S
 from lima2_core.data.frame import Frame, Gap, Validity
 from lima2_core.data.memory import PoolSet
 from lima2_core.errors import CameraError, EndOfFrames, ParamError
@@ -14,6 +15,7 @@ from lima2_core.testing.fakes import DirectLink, ManualClock
 
 ACQ = AcqId("0b5e4a5e-0000-11ef-8000-000000000001")
 EXPO_S, PERIOD_S = 0.003, 0.004
+IN_LEAD = int(STOP_LEAD_S / PERIOD_S)  # frames that a stop still counts
 
 
 def make_params(acq=None, det=None, **groups):
@@ -232,7 +234,7 @@ def test_the_edges_of_the_pulse_generator_trigger(make_rig):
 def test_a_stop_ends_all_receivers_at_the_same_frame(make_rig, stopped_first):
     rig = make_rig(make_params({"nb_frames": 0}), n_receivers=2)
     rig.control.start()
-    rig.clock.advance(EXPO_S + 9.5 * PERIOD_S)  # frames 0 to 9
+    rig.clock.advance(EXPO_S + 9.25 * PERIOD_S)  # frames 0 to 9
 
     early, late = rig.sources
     if stopped_first:
@@ -245,8 +247,25 @@ def test_a_stop_ends_all_receivers_at_the_same_frame(make_rig, stopped_first):
     late.interrupt()
 
     counts = [len(all_of(source)) for source in rig.sources]
-    assert counts == ([5, 5] if stopped_first else [6, 5])
+    total = IN_LEAD + (10 if stopped_first else 11)
+    assert counts == [(total + 1) // 2, total // 2]
     assert sum(counts) == rig.control.nb_frames_acquired()
+
+
+def test_a_source_that_hears_late_of_a_stop_gives_no_frame_that_is_not_counted(make_rig):
+    rig = make_rig(make_params({"nb_frames": 0}), n_receivers=2)
+    rig.control.start()
+    rig.clock.advance(EXPO_S + 9.25 * PERIOD_S)
+    early, late = rig.sources
+    rig.control.stop()
+    counted = rig.control.nb_frames_acquired()
+    rig.clock.advance(STOP_LEAD_S - PERIOD_S)
+
+    for source in (early, late):
+        source.interrupt()
+    counts = [len(all_of(source)) for source in rig.sources]
+
+    assert sum(counts) == rig.control.nb_frames_acquired() == counted
 
 
 def test_a_stop_alone_ends_a_source_with_what_was_exposed(make_rig):
@@ -256,8 +275,8 @@ def test_a_stop_alone_ends_a_source_with_what_was_exposed(make_rig):
     rig.control.stop()
     rig.clock.advance(1.0)
 
-    assert len(all_of(rig.source)) == 71
-    assert rig.source.expected_frames() == 71
+    assert len(all_of(rig.source)) == 71 + IN_LEAD
+    assert rig.source.expected_frames() == 71 + IN_LEAD
 
 
 def test_an_interrupt_alone_gives_what_was_exposed_and_ends_soon(make_rig):
