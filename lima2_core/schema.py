@@ -51,7 +51,8 @@ class ParamsModel(BaseModel):
         return self.model_dump(mode="json")
 
     def to_json(self) -> str:
-        return self.model_dump_json()
+        """The tree as JSON text in plain ASCII, as Tango strings are Latin-1."""
+        return json.dumps(self.to_tree(), separators=(",", ":"))
 
 
 def json_tree(text: str) -> dict[str, Any]:

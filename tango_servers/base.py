@@ -30,6 +30,11 @@ def text_of(value: str | bytes) -> str:
     return raw.decode("utf-8", "replace")
 
 
+def wire_text(text: str) -> str:
+    """Any text as a Tango string: what `text_of` reads."""
+    return text.encode("utf-8", "surrogateescape").decode("latin-1")
+
+
 class LimaDevice(Device):
     """A device in front of one service.
 
@@ -60,7 +65,7 @@ class LimaDevice(Device):
         if isinstance(event, StateChanged):
             self.push_change_event("acq_state", AcqStateLabel(event.state))
             self.push_change_event("State", DEV_STATES[event.state])
-            self.push_change_event("Status", self.status_sentence())
+            self.push_change_event("Status", self.dev_status())
 
     @property
     def service_state(self) -> AcqState:
@@ -85,7 +90,7 @@ class LimaDevice(Device):
         return DEV_STATES[self.service_state]
 
     def dev_status(self) -> str:
-        return self.status_sentence()
+        return wire_text(self.status_sentence())
 
     @attribute(
         dtype=AcqStateLabel,

@@ -19,6 +19,7 @@ from lima2_core.errors import NotAvailableError
 from lima2_core.flow.plugin import PipelinePlugin, SourceInfo, StreamInfo
 from lima2_core.service.run import Run
 from lima2_core.state.run import RunState
+from tango_servers.base import wire_text
 from tango_servers.errors import as_dev_failed, payload_or_none
 from tango_servers.process import PROCESS
 from tango_servers.resources import as_tree
@@ -74,7 +75,7 @@ class Lima2Processing(Device):
 
     def dev_status(self) -> str:
         error = f" ({self.run.error})" if self.run.error is not None else ""
-        return f"The run is {self.run.state.value}{error}."
+        return wire_text(f"The run is {self.run.state.value}{error}.")
 
     @attribute(dtype=bool, label="Finished", doc="True once all that came has been processed")
     def is_finished(self) -> bool:
@@ -143,7 +144,7 @@ class Lima2Processing(Device):
     @attribute(dtype=(str,), max_dim_x=100_000, label="Files", doc="Files written so far")
     def files(self) -> list[str]:
         listed = self.run.pipeline.files
-        return list(listed()) if listed is not None else []
+        return [wire_text(name) for name in listed()] if listed is not None else []
 
 
 def processing_class(plugin: PipelinePlugin) -> type[Lima2Processing]:
