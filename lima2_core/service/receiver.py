@@ -230,7 +230,10 @@ class ReceiverService:
         """End everything; files are closed if ``timeout_s`` is enough for it."""
         self._mailbox.call(lambda: self._feed(Event.TERMINATE), COMMAND_S)
         until_s = time.monotonic() + timeout_s
-        for run in (*self._runs.values(), *self._detached):
+        runs = (*self._runs.values(), *self._detached)
+        for run in runs:
+            run.process()
+        for run in runs:
             run.join(max(0.0, until_s - time.monotonic()))
             run.release()
         self._mailbox.close()
@@ -304,6 +307,7 @@ class ReceiverService:
         self._hasty.discard(run.acq_id)
         if run.state in (RunState.RUNNING, RunState.DRAINING):
             self._detached.add(run)
+            run.process()  # nobody could ask for it any more
         else:
             run.release()
 

@@ -218,8 +218,9 @@ class Run:
         self._acquisition.interrupt()
 
     def cancel(self) -> None:
-        """End the acquisition at once; what was taken is processed."""
+        """End the acquisition at once; what was taken is processed, also if that was deferred."""
         self._acquisition.cancel()
+        self.process()
 
     def mark_acquired(self) -> None:
         """Note that the acquisition has ended; by the owner."""

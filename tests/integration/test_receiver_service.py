@@ -2,6 +2,7 @@ import json
 import queue
 import threading
 import time
+from dataclasses import replace
 
 import pytest
 
@@ -906,3 +907,84 @@ def test_after_the_end_commands_are_refused(service):
 
     with pytest.raises(StateError):
         service.prepare(A)
+
+
+# Processing that is deferred
+
+
+@pytest.fixture
+def collected(service, told, camera):
+    """A run of five frames that are all taken, and wait to be processed."""
+    camera.buffers = 20
+    ask(service, 5)
+    run = service.prepare(A, deferred=True).run
+    service.start()
+    told.until(StateChanged(IDLE))
+    return run
+
+
+def test_frames_are_only_collected_until_somebody_asks_for_their_processing(
+    service, told, pipeline, collected
+):
+    assert collected.waits_to_process
+    assert collected.state is RunState.DRAINING
+    assert collected.progress()["nb_frames_source"] == 0
+
+    service.process(A)
+    service.process(A)
+    told.until(RunFinished(A))
+
+    assert not collected.waits_to_process
+    assert pipeline.sinks[0].idxs == list(range(5))
+    with pytest.raises(NotAvailableError):
+        service.process(B)
+
+
+def test_collecting_ends_where_a_camera_needs_its_buffers_back(service, told, camera, monkeypatch):
+    ask(service, 5)
+    service.prepare(A, deferred=True)
+    lent = camera.sources[-1]._item
+    monkeypatch.setattr(
+        camera.sources[-1], "_item", lambda *args: replace(lent(*args), keepable=False)
+    )
+
+    service.start()
+
+    told.until(RunFinished(A))
+    assert service.run(A).received == 5
+
+
+@pytest.mark.parametrize("way", ["erase", "close"])
+def test_collected_frames_are_processed_when_their_run_is_given_up(
+    service, told, pipeline, collected, way
+):
+    service.erase(A) if way == "erase" else service.close(LIMIT_S)
+
+    assert eventually(lambda: pipeline.sinks[0].calls[-1] == "close")
+    assert pipeline.sinks[0].idxs == list(range(5))
+
+
+def test_reset_begins_the_processing_of_what_was_collected(service, told, camera, pipeline):
+    camera.hold()
+    ask(service, 100)
+    service.prepare(A, deferred=True)
+    service.start()
+    camera.expose(3)
+    assert eventually(lambda: service.received == 3)
+
+    service.reset()
+
+    told.until(RunFinished(A))
+    assert pipeline.sinks[0].idxs == [0, 1, 2]
+
+
+def test_without_leisure_the_ends_are_told_at_once(service, told):
+    ask(service, 1)
+    began_s = time.monotonic()
+    service.prepare(A, at_leisure=False)
+    service.start()
+
+    told.until(StateChanged(IDLE))
+    told.until(RunFinished(A))
+
+    assert time.monotonic() - began_s < SETTLE_S
