@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import queue
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
@@ -190,10 +190,16 @@ class ControlService:
         }
 
     def close(self) -> None:
-        """End everything."""
-        self._mailbox.call(lambda: self._feed(Event.TERMINATE), COMMAND_S)
-        self._mailbox.close()
-        self.events.put(None)
+        """End everything.
+
+        Raises:
+            CameraError: the detector could not be brought to rest.
+        """
+        try:
+            self._mailbox.call(lambda: self._feed(Event.TERMINATE), COMMAND_S)
+        finally:
+            self._mailbox.close()
+            self.events.put(None)
 
     # On the mailbox thread
 
@@ -213,17 +219,27 @@ class ControlService:
     def _feed(self, event: Event) -> None:
         before = self.state
         try:
-            for effect in self._machine.feed(event):
-                self._carry_out(effect)
-        except Lima2Error as error:
-            if self._machine.allows(Event.FAILED) and not isinstance(error, StateError):
-                self._last_error = error
-                self._machine.feed(Event.FAILED)
-            raise
+            failure = self._carry_out_all(self._machine.feed(event))
+            if self._machine.allows(Event.FAILED) and not isinstance(failure, StateError | None):
+                self._last_error = failure
+                self._carry_out_all(self._machine.feed(Event.FAILED))
         finally:
             if self.state is not before:
                 log.info("%s: %s after %s", self.name, self.state.name, event.name)
                 self.events.put(StateChanged(self.state))
+        if failure is not None:
+            raise failure
+
+    def _carry_out_all(self, effects: Sequence[Effect]) -> Lima2Error | None:
+        """Do all of them, as far as they can be done; the first error."""
+        failure: Lima2Error | None = None
+        for effect in effects:
+            try:
+                self._carry_out(effect)
+            except Lima2Error as error:
+                log.warning("%s: %s failed: %s", self.name, effect.value, error)
+                failure = failure or error
+        return failure
 
     def _carry_out(self, effect: Effect) -> None:
         if effect is Effect.START:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Iterator, Mapping
+from contextlib import ExitStack
 from types import TracebackType
 from typing import Any, Self
 
@@ -59,14 +60,20 @@ class LocalCamera:
         acq_id = AcqId(str(uuid.uuid1()))
         self.control = plugin.make_control(env, self)
         """The control part of the camera, with what is special to it."""
-        self._receiver = plugin.make_receiver(env)
-        self._source = self._receiver.source(SourceRequest(acq_id, params, Share()))
-        self.control.check(params)
-        self.spec: FrameSpec = self._source.resolve()
-        """What every frame looks like."""
-        self._source.open(PoolSet(_MEMORY_BYTES))
-        self.params: AcquisitionParams = self.control.prepare(acq_id, params, 1)
-        """The parameters as the camera took them."""
+        with ExitStack() as opened:
+            receiver = plugin.make_receiver(env)
+            opened.callback(receiver.close)
+            self._source = receiver.source(SourceRequest(acq_id, params, Share()))
+            opened.callback(self._source.close)
+            opened.callback(self.control.close)
+            opened.callback(self.control.stop)
+            self.control.check(params)
+            self.spec: FrameSpec = self._source.resolve()
+            """What every frame looks like."""
+            self._source.open(PoolSet(_MEMORY_BYTES))
+            self.params: AcquisitionParams = self.control.prepare(acq_id, params, 1)
+            """The parameters as the camera took them."""
+            self._opened = opened.pop_all()
         self.gaps: list[Gap] = []
         """Frames that are missing, and why."""
 
@@ -109,7 +116,4 @@ class LocalCamera:
 
     def close(self) -> None:
         """Bring the camera to rest."""
-        self.control.stop()
-        self.control.close()
-        self._source.close()
-        self._receiver.close()
+        self._opened.close()
