@@ -235,6 +235,21 @@ def test_counters_only_grow_and_are_never_ahead_of_what_can_be_fetched(images, t
     assert set(pipeline.progress().values()) == {150}
 
 
+def test_the_last_sum_completes_its_file_before_the_run_has_ended(images, tmp_path):
+    raw = images(9)
+    tree = {"accumulation": {"enabled": True, "nb_frames": 3}, "saving": saving(tmp_path)}
+    bench = Bench(tree, spec_of(raw), n_frames=9)
+    bench.start()
+
+    for local, image in enumerate(raw):
+        bench.channel.send([bench.frame(local, image)])
+
+    assert eventually(lambda: bench.pipeline.progress()["nb_frames_saved"] == 3)
+    with h5py.File(tmp_path / "lima2_0_00000.h5") as file:
+        assert file[DATA].shape == (3, 12, 15)
+    bench.finish()
+
+
 # Protection and failures
 
 

@@ -18,6 +18,7 @@ from lima2_core.ids import AcqId
 from lima2_core.schema import schema_text
 from processing.pipelines.failing import PLUGIN as FAILING
 from processing.pipelines.legacy import PLUGIN, LegacyParams
+from processing.sinks.hdf5 import Hdf5Stats
 
 SPEC = FrameSpec((1, 12, 15), np.dtype(np.uint16))
 OUR_OWN_GROUPS = {"geometry", "taps", "saving_input"}
@@ -296,6 +297,18 @@ def test_an_allowed_command_that_is_no_program_is_refused(command, build):
 def test_accumulation_that_is_off_or_of_depth_1_sums_nothing(build):
     for group in ({"enabled": False, "nb_frames": 5}, {"enabled": True, "nb_frames": 1}):
         assert build({"accumulation": group}).joint is None
+
+
+def test_saved_frames_are_not_counted_before_those_that_passed(build, monkeypatch):
+    pipeline = build({"saving": SAVING})
+    sink = next(lane.sink for lane in pipeline.lanes if lane.name == "saving")
+    # The file may be faster than the thread that has handed the frames on and is about to count.
+    monkeypatch.setattr(sink, "_stats", Hdf5Stats(frames_saved=3))
+
+    assert pipeline.progress()["nb_frames_saved"] == 0
+    for counter in pipeline.first.counters:
+        counter.value = 5
+    assert pipeline.progress()["nb_frames_saved"] == 3
 
 
 def test_preparing_the_same_again_takes_no_more_memory(build, pools):
