@@ -16,6 +16,7 @@ from lima2_core.camera.dispatch import Share
 from lima2_core.camera.params import AcquisitionParams
 from lima2_core.clock import Clock, SystemClock
 from lima2_core.data.frame import Frame, FrameSpec, Gap
+from lima2_core.data.geometry import Placement
 from lima2_core.data.memory import PoolSet
 from lima2_core.ids import AcqId
 
@@ -195,6 +196,11 @@ class FrameSource(ABC):
     @abstractmethod
     def expected_frames(self) -> int | None:
         """Frames and gaps this receiver gets if nothing stops the run; None if not known."""
+
+    @property
+    def placement(self) -> Placement | None:
+        """Where the frames lie in those of the whole detector, if this is only a part of them."""
+        return None
 
     def close(self) -> None:
         """Let go of everything; must be harmless at any time."""

@@ -41,6 +41,17 @@ class Roi:
         )
 
 
+@dataclass(frozen=True, slots=True)
+class Placement:
+    """Where a part lies in a whole image: its first pixel, and the size of the whole."""
+
+    row: int
+    col: int
+    rows: int
+    """Of the whole image."""
+    cols: int
+
+
 def _identity() -> NDArray[np.float64]:
     return np.eye(3)
 

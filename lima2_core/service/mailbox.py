@@ -18,8 +18,8 @@ log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 
-class _Call:
-    """One thing to do, and what came of it."""
+class Pending:
+    """One thing to do, and what came of it once `done` is set."""
 
     def __init__(self, work: Callable[[], Any]) -> None:
         self.work = work
@@ -36,7 +36,7 @@ class Mailbox:
 
     def __init__(self, name: str) -> None:
         self._name = name
-        self._heap: list[tuple[float, int, _Call]] = []
+        self._heap: list[tuple[float, int, Pending]] = []
         self._count = itertools.count()
         self._wake = threading.Condition()
         self._closed = False
@@ -49,9 +49,7 @@ class Mailbox:
             BusyError: not done within ``timeout_s``; it will still be done.
             StateError: the mailbox is closed.
         """
-        call = _Call(work)
-        if not self._put(call, 0.0):
-            raise StateError(f"{self._name} has ended and does nothing any more")
+        call = self.submit(work)
         if not call.done.wait(timeout_s):
             raise BusyError(
                 f"{self._name} is busy and did not answer within {timeout_s:g} s; try again",
@@ -61,6 +59,17 @@ class Mailbox:
             raise call.error
         value: T = call.value
         return value
+
+    def submit(self, work: Callable[[], object]) -> Pending:
+        """Do ``work`` there, and look later what came of it.
+
+        Raises:
+            StateError: the mailbox is closed.
+        """
+        call = Pending(work)
+        if not self._put(call, 0.0):
+            raise StateError(f"{self._name} has ended and does nothing any more")
+        return call
 
     def post(self, work: Callable[[], object], delay_s: float = 0.0) -> None:
         """Do ``work`` there after ``delay_s``, without waiting for it; an error of it is logged.
@@ -74,7 +83,7 @@ class Mailbox:
             except BaseException:
                 log.exception("%s could not deal with an event", self._name)
 
-        self._put(_Call(logged), delay_s)
+        self._put(Pending(logged), delay_s)
 
     def close(self) -> None:
         """Do what is due, forget what is not, and end."""
@@ -83,7 +92,7 @@ class Mailbox:
             self._wake.notify_all()
         self._worker.join()
 
-    def _put(self, call: _Call, delay_s: float) -> bool:
+    def _put(self, call: Pending, delay_s: float) -> bool:
         """Whether it will be dealt with."""
         with self._wake:
             if self._closed:
@@ -93,7 +102,7 @@ class Mailbox:
             self._wake.notify_all()
             return True
 
-    def _next(self) -> _Call | None:
+    def _next(self) -> Pending | None:
         with self._wake:
             while True:
                 wait_s: float | None = None

@@ -119,6 +119,10 @@ class Run:
         self._hooks = hooks
         self._machine = run_machine(plan.request.acq_id)
         self._source = plan.source
+        self.keeps_rows = plan.source.keeps_rows
+        """Whether a gap keeps its row."""
+        self.placement = plan.source.placement
+        """Where the frames lie in those of the system, if they are only parts."""
         ledger = RecordStream(RecordSpec(LEDGER, ROW_RECORD))
         self.streams: Mapping[str, RecordStream] = {**plan.pipeline.streams, LEDGER: ledger}
         """Records of the run by name, those of the ledger among them."""

@@ -1,0 +1,395 @@
+"""One control and its receivers as one system: prepare, start, watch, merge, end, report.
+
+Decisions are taken on one thread, the mailbox of the coordinator. Each receiver is dealt with on a
+thread of its own, so a dead one delays nobody, and every wait has an end.
+"""
+
+from __future__ import annotations
+
+import logging
+import queue
+import time
+import uuid
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import Any
+
+from lima2_core.errors import Lima2Error, NotAvailableError
+from lima2_core.ids import AcqId
+from lima2_core.service.events import RunFinished, RunsChanged, ServiceEvent, StateChanged
+from lima2_core.service.mailbox import Mailbox
+from lima2_core.state.device import AcqState
+from lima2_core.state.system import Effect, Event, Phase, PhaseEvent, system_machine
+from lima2_core.system.output_thread import OutputThread
+from lima2_core.system.outputs import RunOutput
+from lima2_core.system.ports import (
+    ControlPort,
+    ControlStatus,
+    ReceiverPort,
+    RunDescription,
+    RunOrder,
+    RunPort,
+    UnreachableError,
+)
+from lima2_core.system.run import Member, SystemOrder, SystemRun
+from lima2_core.system.team import PREPARE_S, START_S, STOP_S, Team
+from lima2_core.system.watch import RunFeed
+
+log = logging.getLogger(__name__)
+
+OUTPUTS_S = 5.0
+"""Outputs that need longer after the end go on alone."""
+RUNS_KEPT = 3
+_ENDED = (Phase.DONE, Phase.INCOMPLETE, Phase.DISCARDED)
+
+
+class Coordinator:
+    """Drives a whole system.
+
+    Args:
+        outputs: makes the outputs of one run.
+        device_of: name under which a run can be asked for frames and progress.
+
+    Threads: everything from any thread, but nothing from within an output.
+    """
+
+    def __init__(
+        self,
+        control: ControlPort,
+        receivers: Sequence[ReceiverPort],
+        outputs: Callable[[], Sequence[RunOutput]] = tuple,
+        device_of: Callable[[AcqId], str] = str,
+    ) -> None:
+        self.control = control
+        self.events: queue.SimpleQueue[ServiceEvent | None] = queue.SimpleQueue()
+        """What happened, for one reader; None at the end."""
+        self._outputs = outputs
+        self._device_of = device_of
+        self._team = Team(control, receivers)
+        self._machine = system_machine(control.name)
+        self._runs: dict[AcqId, SystemRun] = {}
+        self._threads: dict[AcqId, list[OutputThread]] = {}
+        self._current: SystemRun | None = None
+        self._last_error: Lima2Error | None = None
+        self._control_status: ControlStatus | None = None
+        self._mailbox = Mailbox(f"system-{control.name}")
+
+    # Commands
+
+    def prepare(self, order: SystemOrder, acq_id: AcqId | None = None) -> SystemRun:
+        """Prepare all parts together; a fault of earlier is reset first.
+
+        Raises:
+            StateError: frames are being taken.
+            ParamError: a part refuses; nothing is prepared.
+            UnreachableError: a part does not answer; it is named.
+        """
+        acq_id = acq_id or AcqId(str(uuid.uuid1()))
+        return self._mailbox.call(partial(self._prepare, order, acq_id), PREPARE_S + 1.0)
+
+    def start(self) -> None:
+        """Start all parts together.
+
+        Raises:
+            StateError: nothing is prepared.
+            Lima2Error: a part refuses.
+        """
+        self._mailbox.call(lambda: self._feed(Event.START), START_S + 1.0)
+
+    def trigger(self) -> None:
+        """Give one software trigger."""
+        self.control.trigger()
+
+    def stop(self) -> None:
+        """End the acquisition early, soon; frames taken are processed and saved."""
+        self._mailbox.call(lambda: self._feed(Event.STOP), STOP_S + 1.0)
+
+    def reset(self) -> None:
+        """Bring all parts to rest, as far as they answer."""
+        self._mailbox.call(self._reset, STOP_S + 1.0)
+
+    def process(self, acq_id: AcqId) -> None:
+        """Begin to process a deferred run on all receivers.
+
+        Raises:
+            NotAvailableError: no such run.
+        """
+        self.run(acq_id)
+        self._team.process(acq_id)
+
+    def erase(self, acq_id: AcqId) -> None:
+        """Forget a run that has ended.
+
+        Raises:
+            NotAvailableError: no such run, or it has not ended.
+        """
+        self._mailbox.call(partial(self._erase, acq_id), STOP_S)
+
+    def close(self) -> None:
+        """End; runs that are not over are left to their receivers."""
+        self._mailbox.call(lambda: self._feed(Event.TERMINATE), STOP_S + 1.0)
+        for threads in self._threads.values():
+            for thread in threads:
+                thread.finish()
+        until_s = time.monotonic() + 1.0
+        for threads in self._threads.values():
+            for thread in threads:
+                thread.join(max(0.0, until_s - time.monotonic()))
+        self._mailbox.close()
+        self._team.close()
+        self.events.put(None)
+
+    # What can be seen
+
+    @property
+    def state(self) -> AcqState:
+        return self._machine.state
+
+    @property
+    def receivers(self) -> tuple[str, ...]:
+        """Names of the receivers, in the order of their indices."""
+        return tuple(watch.name for watch in self._team.watches)
+
+    @property
+    def last_error(self) -> Lima2Error | None:
+        """Why the state is FAULT, or why the last command was refused; None if all is well."""
+        return self._last_error
+
+    @property
+    def current(self) -> SystemRun | None:
+        """The run prepared last."""
+        return self._current
+
+    @property
+    def runs(self) -> tuple[SystemRun, ...]:
+        """Runs that exist, oldest first."""
+        return tuple(self._runs.copy().values())
+
+    def run(self, acq_id: AcqId) -> SystemRun:
+        """A run by its id.
+
+        Raises:
+            NotAvailableError: no such run.
+        """
+        run = self._runs.get(acq_id)
+        if run is None:
+            raise NotAvailableError(f"there is no run {acq_id!r}", acq_id=acq_id)
+        return run
+
+    def outputs(self, acq_id: AcqId) -> Sequence[OutputThread]:
+        """The outputs of a run."""
+        return tuple(self._threads.get(acq_id, ()))
+
+    @property
+    def control_status(self) -> ControlStatus | None:
+        """Where the detector was when it was asked last; None before."""
+        return self._control_status
+
+    # On the mailbox thread
+
+    def _prepare(self, order: SystemOrder, acq_id: AcqId) -> SystemRun:
+        self._machine.require(Event.PREPARED, "prepare")
+        self._discard_prepared()
+        try:
+            self._team.settle()
+            orders = [_order_for(watch.index, order, acq_id) for watch in self._team.watches]
+            applied, detector, prepared = self._team.prepare(acq_id, order.acquisition, orders)
+            run = self._assemble(acq_id, order, applied, detector, prepared)
+        except Lima2Error as error:
+            self._last_error = error
+            raise
+        self._last_error = None
+        self._runs[acq_id] = self._current = run
+        self._threads[acq_id] = [
+            OutputThread(output, run.view, partial(self._note_output, run))
+            for output in self._outputs()
+        ]
+        for watch, member in zip(self._team.watches, run.members, strict=True):
+            watch.follow(
+                RunFeed(member.port, partial(run.take, watch.index), partial(run.lose, watch.index))
+            )
+        self._feed(Event.PREPARED)
+        self._retire()
+        self.events.put(RunsChanged(tuple(self._runs)))
+        return run
+
+    def _assemble(
+        self,
+        acq_id: AcqId,
+        order: SystemOrder,
+        applied: Mapping[str, Any],
+        detector: Mapping[str, Any],
+        prepared: Sequence[tuple[RunPort, RunDescription]],
+    ) -> SystemRun:
+        members = [
+            Member(watch.name, port)
+            for watch, (port, _) in zip(self._team.watches, prepared, strict=True)
+        ]
+        return SystemRun(
+            acq_id,
+            order,
+            applied,
+            detector,
+            members,
+            [description for _, description in prepared],
+            self._device_of(acq_id),
+            lambda run: self._mailbox.post(partial(self._check, run)),
+        )
+
+    def _discard_prepared(self) -> None:
+        run = self._current
+        if run is not None and run.phase is Phase.PREPARED:
+            run.feed(PhaseEvent.DISCARD)
+            for thread in self._threads.get(run.acq_id, ()):
+                thread.abandon()
+            self._team.give_back(run.acq_id)
+
+    def _retire(self) -> None:
+        ended = [run for run in self._runs.values() if run.phase in _ENDED]
+        for run in ended[: max(0, len(ended) - RUNS_KEPT)]:
+            self._forget(run)
+
+    def _erase(self, acq_id: AcqId) -> None:
+        run = self.run(acq_id)
+        if run.phase not in _ENDED:
+            raise NotAvailableError(f"run {acq_id} has not ended; it is {run.phase.value}")
+        self._forget(run)
+        self.events.put(RunsChanged(tuple(self._runs)))
+
+    def _forget(self, run: SystemRun) -> None:
+        del self._runs[run.acq_id]
+        self._threads.pop(run.acq_id, None)
+        self._team.erase(run.acq_id)
+
+    def _feed(self, event: Event) -> None:
+        before = self.state
+        try:
+            for effect in self._machine.feed(event):
+                self._carry_out(effect)
+        finally:
+            if self.state is not before:
+                log.info("system %s: %s after %s", self.control.name, self.state.name, event.name)
+                self.events.put(StateChanged(self.state))
+
+    def _carry_out(self, effect: Effect) -> None:
+        run = self._current
+        if run is None:
+            return
+        if effect is Effect.START:
+            self._start(run)
+        elif effect is Effect.DISCARD:
+            self._discard_prepared()
+        elif run.phase is Phase.RUNNING:
+            self._team.stop()
+
+    def _start(self, run: SystemRun) -> None:
+        run.started_wall_s = time.time()
+        run.feed(PhaseEvent.START)
+        try:
+            self._team.start()
+        except UnreachableError as error:
+            # The watch of the receiver notices by itself; the others are on their way.
+            self._fail(run, error)
+        except Lima2Error as error:
+            self._fail(run, error)
+            raise
+        self._team.follow_control(
+            lambda news: self._mailbox.post(partial(self._note_control, run, news)),
+            lambda: run.phase is Phase.RUNNING,
+        )
+
+    def _reset(self) -> None:
+        self._feed(Event.RESET)
+        self._team.reset()
+        self._last_error = None
+
+    def _fail(self, run: SystemRun, error: Lima2Error) -> None:
+        run.causes.append(str(error))
+        self._last_error = error
+        if run is self._current:
+            self._feed(Event.FAILED)
+
+    # What follows from the news of a run
+
+    def _check(self, run: SystemRun) -> None:
+        """See what the news of a run mean: stop it, end its acquisition, end it."""
+        if run.phase is Phase.RUNNING:
+            self._apply_policy(run)
+            if not run.acquiring:
+                run.exposed = max(run.exposed, run.ledger.highest)
+                run.feed(PhaseEvent.ACQUIRED)
+                self._team.close_acquisition()
+                if run is self._current:
+                    self._feed(Event.ENDED)
+        if run.phase is Phase.PREPARED and any(member.lost for member in run.members):
+            self._fail(run, UnreachableError("; ".join(run.causes)))
+        if run.phase is Phase.DRAINING and run.ended:
+            self._end(run)
+
+    def _apply_policy(self, run: SystemRun) -> None:
+        if run is not self._current or self.state is not AcqState.RUNNING:
+            return
+        policy = run.order.policy
+        if any(member.lost for member in run.members) and policy.receiver_lost == "abort":
+            self._last_error = UnreachableError("; ".join(run.causes))
+            self._feed(Event.FAILED)
+        elif policy.frame_lost == "fail" and run.ledger.summary().lost:
+            self._last_error = Lima2Error(f"a frame was lost: {run.verdict()}")
+            self._feed(Event.FAILED)
+
+    def _end(self, run: SystemRun) -> None:
+        outputs = self._threads.get(run.acq_id, [])
+
+        def survivors(source: str, receiver: int) -> int | None:
+            for thread in outputs:
+                rows = thread.output.survivors(source, receiver)
+                if rows is not None:
+                    return rows
+            return None
+
+        run.settle(survivors)
+        run.ended_wall_s = time.time()
+        run.feed(PhaseEvent.PROCESSED)
+        for thread in outputs:
+            thread.finish()
+        self._mailbox.post(partial(self._written, run), OUTPUTS_S)
+        self._note_output(run)
+
+    def _note_output(self, run: SystemRun) -> None:
+        """Close the books once all outputs are done; from any thread."""
+        if all(thread.done.is_set() for thread in self._threads.get(run.acq_id, ())):
+            self._mailbox.post(partial(self._written, run))
+
+    def _written(self, run: SystemRun) -> None:
+        if run.phase is not Phase.ENDING:
+            return
+        well = run.complete
+        run.feed(PhaseEvent.WRITTEN if well else PhaseEvent.WRITTEN_INCOMPLETE)
+        if not well and run is self._current and self._last_error is None and run.causes:
+            self._last_error = Lima2Error(run.verdict())
+        log.info("run %s: %s", run.acq_id, run.verdict())
+        self.events.put(RunFinished(run.acq_id))
+
+    def _note_control(self, run: SystemRun, news: ControlStatus | Lima2Error) -> None:
+        """Take what the detector says while it exposes."""
+        if isinstance(news, ControlStatus):
+            self._control_status = news
+            if run.phase is not Phase.RUNNING:
+                return
+            run.exposed = news.nb_frames_acquired
+            if news.state is not AcqState.FAULT:
+                return
+            news = Lima2Error(f"{self.control.name}: {news.error}")
+        if run is self._current and self.state is AcqState.RUNNING:
+            self._fail(run, news)
+
+
+def _order_for(receiver: int, order: SystemOrder, acq_id: AcqId) -> RunOrder:
+    """The parameters as one receiver gets them: with its own part of file names."""
+    processing = {
+        name: {**group, "filename_rank": receiver}
+        if isinstance(group, Mapping) and "filename_prefix" in group
+        else group
+        for name, group in order.processing.items()
+    }
+    return RunOrder(acq_id, order.acquisition, processing, order.deferred)

@@ -1,0 +1,218 @@
+"""All parts of a system together: commands to each on a thread of its own, and one answer.
+
+Every wait has an end, and an error names the part that it comes from.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import Any
+
+from lima2_core.errors import BusyError, Lima2Error
+from lima2_core.ids import AcqId
+from lima2_core.service.mailbox import Mailbox, Pending
+from lima2_core.state.device import AcqState
+from lima2_core.system.ports import (
+    ControlPort,
+    ControlStatus,
+    ReceiverPort,
+    RunDescription,
+    RunOrder,
+    RunPort,
+    UnreachableError,
+)
+from lima2_core.system.watch import POLL_S, ReceiverWatch
+
+log = logging.getLogger(__name__)
+
+PREPARE_S = 2.8
+"""All parts have answered a prepare by then, or it is refused."""
+START_S = 2.0
+STOP_S = 2.0
+
+Jobs = Sequence[tuple[str, Pending]]
+
+
+class Team:
+    """One control and its receivers.
+
+    Threads: everything from any thread.
+    """
+
+    def __init__(self, control: ControlPort, receivers: Sequence[ReceiverPort]) -> None:
+        self.control = control
+        self.watches = tuple(ReceiverWatch(n, port) for n, port in enumerate(receivers))
+        self._box = Mailbox(f"watch-{control.name}")
+        self._asked = False
+
+    def prepare(
+        self, acq_id: AcqId, acquisition: Mapping[str, Any], orders: Sequence[RunOrder]
+    ) -> tuple[Mapping[str, Any], Mapping[str, Any], Sequence[tuple[RunPort, RunDescription]]]:
+        """Prepare all; the applied parameters, the detector, and the runs of the receivers.
+
+        Raises:
+            Lima2Error: some refuse or do not answer; what was prepared is given back.
+        """
+
+        def arm() -> tuple[Mapping[str, Any], Mapping[str, Any]]:
+            return self.control.prepare(acq_id, acquisition), self.control.detector_info()
+
+        jobs = [(self.control.name, self._box.submit(arm))]
+        jobs += [
+            (watch.name, watch.submit(partial(_prepare_one, watch.port, order)))
+            for watch, order in zip(self.watches, orders, strict=True)
+        ]
+        try:
+            (applied, detector), *prepared = _gather(jobs, PREPARE_S)
+        except Lima2Error:
+            self.give_back(acq_id)
+            raise
+        return applied, detector, prepared
+
+    def settle(self) -> None:
+        """Bring parts to rest that an earlier fault, or another client, left behind.
+
+        Raises:
+            UnreachableError: one does not answer.
+        """
+        jobs = [(w.name, w.submit(partial(_settle_receiver, w.port))) for w in self.watches]
+        jobs.append((self.control.name, self._box.submit(partial(_settle_control, self.control))))
+        _gather(jobs, PREPARE_S / 2)
+
+    def start(self) -> None:
+        """Start the receivers, then the detector.
+
+        Raises:
+            Lima2Error: one refuses or does not answer.
+        """
+        _gather([(w.name, w.submit(w.port.start)) for w in self.watches], START_S)
+        _gather([(self.control.name, self._box.submit(self.control.start))], START_S)
+
+    def stop(self) -> None:
+        """Ask all to stop; those that do not answer are noticed by their watches."""
+        jobs = [(self.control.name, self._box.submit(self.control.stop))]
+        jobs += [(watch.name, watch.submit(watch.port.stop)) for watch in self.watches]
+        _await(jobs, STOP_S, "did not stop")
+
+    def reset(self) -> None:
+        """Bring all to rest, as far as they answer."""
+        jobs = [(self.control.name, self._box.submit(self.control.reset))]
+        jobs += [(watch.name, watch.submit(watch.port.reset)) for watch in self.watches]
+        _await(jobs, STOP_S, "could not be reset")
+
+    def close_acquisition(self) -> None:
+        """Tell the detector that its acquisition is over."""
+        self._box.post(partial(_quietly, self.control.close))
+
+    def process(self, acq_id: AcqId) -> None:
+        """Begin to process a deferred run on all receivers."""
+        for watch in self.watches:
+            watch.submit(partial(_quietly, partial(watch.port.process, acq_id)))
+
+    def give_back(self, acq_id: AcqId) -> None:
+        """Undo a prepare as far as it went."""
+        for watch in self.watches:
+            watch.submit(partial(_give_back, watch.port, acq_id))
+
+    def erase(self, acq_id: AcqId) -> None:
+        """Have all receivers forget a run."""
+        for watch in self.watches:
+            watch.submit(partial(_quietly, partial(watch.port.erase, acq_id)))
+
+    def follow_control(
+        self, tell: Callable[[ControlStatus | Lima2Error], None], wanted: Callable[[], bool]
+    ) -> None:
+        """Ask the detector where it is, as long as ``wanted``."""
+        if self._asked:
+            return
+        self._asked = True
+
+        def ask() -> None:
+            try:
+                tell(self.control.status())
+            except Lima2Error as error:
+                tell(error)
+            self._asked = wanted()
+            if self._asked:
+                self._box.post(ask, 2 * POLL_S)
+
+        self._box.post(ask)
+
+    def close(self) -> None:
+        """Ask no more."""
+        self._box.close()
+        for watch in self.watches:
+            watch.close()
+
+
+def _prepare_one(port: ReceiverPort, order: RunOrder) -> tuple[RunPort, RunDescription]:
+    run = port.prepare(order)
+    return run, run.describe()
+
+
+def _give_back(port: ReceiverPort, acq_id: AcqId) -> None:
+    """Undo a prepare as far as it went."""
+    _quietly(port.reset)
+    _quietly(partial(port.erase, acq_id))
+
+
+def _settle_receiver(port: ReceiverPort) -> None:
+    """Bring a receiver to rest, unless it is."""
+    if port.status().state not in (AcqState.IDLE, AcqState.PREPARED):
+        port.reset()
+
+
+def _settle_control(control: ControlPort) -> None:
+    """Bring the detector to rest, unless it is."""
+    state = control.status().state
+    if state is AcqState.FAULT:
+        control.reset()
+    elif state is AcqState.RUNNING:
+        control.stop()
+        control.close()
+
+
+def _quietly(work: Callable[[], object]) -> None:
+    """Do what may fail without consequence."""
+    try:
+        work()
+    except Lima2Error as error:
+        log.debug("not done: %s", error)
+
+
+def _await(jobs: Jobs, timeout_s: float, complaint: str) -> None:
+    """Wait for all jobs as long as that is worth it."""
+    until_s = time.monotonic() + timeout_s
+    for name, job in jobs:
+        job.done.wait(max(0.0, until_s - time.monotonic()))
+        if job.error is not None:
+            log.warning("%s %s: %s", name, complaint, job.error)
+
+
+def _gather(jobs: Jobs, timeout_s: float) -> list[Any]:
+    """Wait for all jobs; their values, or an error that names all that went wrong.
+
+    Raises:
+        Lima2Error: a job failed; the first error, with the texts of all.
+        UnreachableError: a job was not done in time.
+    """
+    until_s = time.monotonic() + timeout_s
+    for _, job in jobs:
+        job.done.wait(max(0.0, until_s - time.monotonic()))
+    errors = [(name, job.error) for name, job in jobs if job.error is not None]
+    late = [name for name, job in jobs if not job.done.is_set()]
+    if late:
+        raise UnreachableError(f"{' and '.join(late)} did not answer within {timeout_s:g} s")
+    if errors:
+        first = errors[0][1]
+        text = "; ".join(f"{name}: {failure}" for name, failure in errors)
+        if isinstance(first, BusyError | UnreachableError):
+            raise UnreachableError(text)
+        if isinstance(first, Lima2Error):
+            first.message = text
+            first.args = (text,)
+        raise first
+    return [job.value for _, job in jobs]
