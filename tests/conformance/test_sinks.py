@@ -54,7 +54,7 @@ class TestTap(SinkSuite):
             return rows
 
         if request.param == "copied":
-            return SinkCase(make, lambda row: frame(row, keepable=False), read, keeps=20)
+            return SinkCase(make, lambda row: frame(row, keepable=False), read)
         return SinkCase(make, frame, read, keeps=20)
 
 
@@ -164,9 +164,8 @@ class TestHdf5Sink(SinkSuite):
 
         @contextmanager
         def broken():
-            with mock.patch(
-                "h5py.h5d.DatasetID.write_direct_chunk", side_effect=OSError("No space left")
-            ):
+            full = OSError("No space left on device")
+            with mock.patch("processing.sinks.hdf5_files.GrowingFile.add", side_effect=full):
                 yield
 
         return SinkCase(
@@ -174,4 +173,5 @@ class TestHdf5Sink(SinkSuite):
             value=lambda row: EncodedChunk(codec.encode(image(row))),
             read=read,
             expected=image,
+            broken=broken,
         )

@@ -42,8 +42,9 @@ def correct_pixels():
 
 
 def reshape_image():
+    roi = RectParams(topleft=PointParams(x=1, y=1), dimensions=PointParams(x=5, y=4))
     params = GeometryParams(
-        binning=BinningParams(x=2, y=2), roi=RECT, flip="left_right", rotation="90"
+        binning=BinningParams(x=2, y=2), roi=roi, flip="left_right", rotation="90"
     )
     return ReshapeImage(params, PoolSet(2**24), 4)
 
