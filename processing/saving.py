@@ -12,7 +12,9 @@ from typing import Literal
 
 from pydantic import Field, ValidationInfo, field_validator
 
+from lima2_core.data.frame import FrameSpec
 from lima2_core.errors import ParamError
+from lima2_core.flow.pipeline import SavedFiles
 from lima2_core.ids import AcqId
 from lima2_core.schema import ParamsModel, quantity
 from processing.codecs import Compression
@@ -125,6 +127,20 @@ class SavingParams(ParamsModel):
     def draft(self) -> Path:
         """Name of a file while it is being made."""
         return self.folder / f".{self.filename_prefix}_{self.filename_rank}.h5.new"
+
+    def saved_files(self, spec: FrameSpec) -> SavedFiles:
+        """Where frames of ``spec`` can be found, for those who put all receivers together."""
+        detector = f"{self.nx_entry_name}/{self.nx_instrument_name}/{self.nx_detector_name}"
+        return SavedFiles(
+            folder=self.base_path,
+            prefix=self.filename_prefix,
+            rank=self.filename_rank,
+            rows_per_file=self.nb_frames_per_file,
+            dataset=f"{detector}/data",
+            bands_axis=spec.shape[0] > 1 or self.nb_dimensions == "dim_4d",
+            entry=self.nx_entry_name,
+            detector=detector,
+        )
 
     def existing_files(self) -> list[Path]:
         """Files of this prefix and rank, in order, of whatever run.

@@ -20,7 +20,7 @@ _HEAD = struct.Struct("<4sI")
 
 
 def pack(tree: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]) -> bytes:
-    """Put ``tree`` (values that JSON knows) and ``arrays`` (1D, any dtype without objects) together."""
+    """Put a tree of JSON values and 1D arrays of plain types together."""
     listed = [
         {"name": name, "dtype": np.lib.format.dtype_to_descr(array.dtype), "size": len(array)}
         for name, array in arrays.items()

@@ -17,9 +17,10 @@ from numpy.typing import NDArray
 
 from lima2_core.data.frame import FrameSpec
 from lima2_core.data.record import FRAME_IDX_RECORD, RecordSpec, RecordStream
+from lima2_core.data.rows import ROW_RECORD, RowSink
 from lima2_core.errors import ParamError
 from lima2_core.flow.executor import batch_frames
-from lima2_core.flow.pipeline import INPUT, OUTPUT, Counter, Lane, Pipeline, Stage
+from lima2_core.flow.pipeline import INPUT, OUTPUT, Counter, Lane, Pipeline, SavedSource, Stage
 from lima2_core.flow.plugin import BuildContext, PipelinePlugin, SourceInfo, StreamInfo
 from lima2_core.flow.tap import Tap
 from lima2_core.flow.task import Reduction, Transform
@@ -103,6 +104,7 @@ class _Builder:
         """Of the frames that tasks make, in the order of the flow."""
         self.sinks: dict[str, Hdf5Sink] = {}
         self.savings: list[SavingParams] = []
+        self.saved: dict[str, SavedSource] = {}
 
     def build(self) -> Pipeline:
         params, context = self.params, self.context
@@ -144,6 +146,7 @@ class _Builder:
             },
             queue_frames=params.fifo.nb_fifo_frames,
             files=lambda: [name for sink in self.sinks.values() for name in sink.files],
+            saved=self.saved,
         )
 
     def _chain(self) -> tuple[list[Transform], NDArray[Any] | None, FrameSpec]:
@@ -241,6 +244,7 @@ class _Builder:
                 params.saving_input, "saving_input", context.spec, context.nb_expected
             )
             lanes.append(Lane("saving_input", sink, len(tasks), _queue_depth(context.spec)))
+            lanes.append(self._tell_rows("input_frame", "saving_input", context.spec, len(tasks)))
             tasks.append(encode)
         return tasks
 
@@ -270,6 +274,7 @@ class _Builder:
             expected = None if expected is None else -(-expected // self.depth)
             encode, sink = self._saving(params.saving, "saving", spec, expected)
             lanes.append(Lane("saving", sink, place + len(tasks), _queue_depth(spec)))
+            lanes.append(self._tell_rows("frame", "saving", spec, place + len(tasks)))
             tasks.append(encode)
         return tasks, lanes
 
@@ -317,6 +322,14 @@ class _Builder:
         self.sinks[where] = sink
         self.savings.append(params)
         return encode, sink
+
+    def _tell_rows(self, source: str, where: str, spec: FrameSpec, place: int) -> Lane:
+        """The lane that tells which frame is in which row of the files."""
+        sink, params = self.sinks[where], self.savings[-1]
+        rows = RecordStream(RecordSpec(f"rows/{source}", ROW_RECORD))
+        files = params.saved_files(spec)
+        self.saved[source] = SavedSource(spec, files, rows, lambda: sink.stats().rows_saved)
+        return Lane(f"rows/{source}", RowSink(rows), place)
 
 
 class _Saved:
