@@ -73,8 +73,7 @@ class TangoLink:
                 self._fan_out.close()
             targets: dict[str, Deliver] = {}
             for name in receivers:
-                service = self._local.get(name.lower())
-                targets[name] = RemoteReceiver(name) if service is None else service.deliver
+                targets[name] = self._target(name)
             self._fan_out = FanOut(targets, self._on_lost)
             # A message that nobody is concerned by makes the connections before they matter.
             self._fan_out.broadcast(CameraMessage(AcqId(""), "hello"))
@@ -83,6 +82,19 @@ class TangoLink:
         with self._lock:
             if self._fan_out is not None:
                 self._fan_out.broadcast(message)
+
+    def _target(self, name: str) -> Deliver:
+        remote = RemoteReceiver(name)
+
+        def deliver(message: CameraMessage) -> None:
+            # Looked up each time: Init gives a receiver a new service.
+            service = self._local.get(name.lower())
+            if service is None:
+                remote(message)
+            else:
+                service.deliver(message)
+
+        return deliver
 
     def close(self) -> None:
         """Deliver what is queued, and end."""

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import threading
+import time
 from typing import Any
 
 import tango
@@ -96,7 +98,9 @@ class Lima2Receiver(LimaDevice):
     def delete_device(self) -> None:
         PROCESS.remove(self.get_name())
         for acq_id in list(self._devices):
-            self._remove_device(acq_id)
+            # At the end of the process Tango may have deleted it before this device.
+            with contextlib.suppress(tango.DevFailed):
+                self._remove_device(acq_id)
         self.shut_down()
 
     def shut_down(self) -> None:
@@ -265,6 +269,8 @@ class Lima2Receiver(LimaDevice):
         self._add_device(prepared.run)
         for acq_id in prepared.retired:
             self._remove_device(acq_id)
+        # Nobody can read the state while this command holds the device.
+        prepared.run.prepared_s = time.monotonic()
 
     @as_dev_failed
     def is_Start_allowed(self) -> bool:
