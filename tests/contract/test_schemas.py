@@ -7,6 +7,7 @@ import jsonschema_rs
 import pytest
 
 from lima2_core import registry
+from lima2_core.data.frame import PIXEL_TYPES
 from lima2_core.errors import ParamError
 from lima2_core.schema import schema_text
 
@@ -146,10 +147,7 @@ ACCEPTED = [
     ("Simulator", "acq.trigger_mode", "gate"),
     ("Simulator", "acq.nb_frames_per_trigger", 7),
     *(("Simulator", "det.generator.type", kind) for kind in ("gauss", "diffraction", "spiral")),
-    *(
-        ("Simulator", "det.generator.pixel_type", kind)
-        for kind in "gray8 gray8s gray16 gray16s gray32 gray32s gray32f gray64f".split()
-    ),
+    *(("Simulator", "det.generator.pixel_type", kind) for kind in PIXEL_TYPES),
     ("Simulator", "det.generator.gauss.grow_factor", 0.1),
     ("Simulator", "det.generator.gauss.peaks", []),
     ("Simulator", "det.generator.nb_channels", 4),

@@ -1,0 +1,36 @@
+"""One server process with all devices of a small system, for all tests of this folder."""
+
+import pytest
+
+from tango_servers.deployment import load_deployment
+from tango_servers.local.database import EmbeddedDatabase
+from tango_servers.local.servers import ServerGroup
+from tests.tango.devices import System
+
+CONTROL = "id00/limacontrol/simulator"
+RECEIVERS = ["id00/limareceiver/simulator1", "id00/limareceiver/simulator2"]
+
+
+@pytest.fixture(scope="session")
+def tango_server(tmp_path_factory):
+    """The Tango address of a control and two receivers in one process."""
+    folder = tmp_path_factory.mktemp("tango")
+    deployment = load_deployment("all_in_one")
+    with (
+        EmbeddedDatabase(folder, deployment) as database,
+        ServerGroup(folder, database.tango_host, deployment, options=("--log-level", "debug")),
+    ):
+        yield database.tango_host
+
+
+@pytest.fixture(scope="session")
+def devices(tango_server):
+    """The devices as they are; use `system` instead where they change."""
+    return System(tango_server, CONTROL, RECEIVERS)
+
+
+@pytest.fixture
+def system(devices):
+    """The devices at rest, and brought to rest afterwards."""
+    yield devices
+    devices.clear()
