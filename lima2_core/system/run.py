@@ -128,7 +128,11 @@ class SystemRun:
             if member.lost:
                 return
             if LEDGER in news.records:
-                self.ledger.tell(receiver, news.records[LEDGER])
+                rows = news.records[LEDGER]
+                self.ledger.tell(receiver, rows)
+                for name, ledger in self._saved.items():
+                    if self.layout.depth_of(name) == 1:  # gaps that no saved row stands for
+                        ledger.tell(receiver, rows[rows["row"] < 0])
             for name, ledger in self._saved.items():
                 if ROWS + name in news.records:
                     ledger.tell(receiver, news.records[ROWS + name])
