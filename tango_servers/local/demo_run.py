@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import re
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -69,6 +71,8 @@ class Acquisition:
         self._services = services.init(LOOPBACK, port)
         self._id: Any = None
         self._live = Live()
+        # A frame that is not to be had is told in the report; without a handler Python prints it.
+        logging.getLogger("lima2").addHandler(logging.NullHandler())
 
     def prepare(self, folder: Path) -> None:
         """Send the parameters; files go to ``folder``."""
@@ -99,13 +103,13 @@ class Acquisition:
             changed_s = look_s = 0.0
             while True:
                 warnings = self._ended()  # asked first, so that the counts below are the last
-                progress, now_s = self._progress(), time.monotonic() - started_s
+                (progress, in_turn), now_s = self._progress(), time.monotonic() - started_s
                 if progress != samples[-1][1]:
                     changed_s = now_s
                     samples.append((now_s, progress))
                 show(progress, now_s)
-                if progress.processed and (now_s >= look_s or warnings is not None):
-                    self._look(progress.processed)
+                if in_turn and (now_s >= look_s or warnings is not None):
+                    self._look(in_turn)
                     look_s = now_s + LIVE_EVERY_S
                 if warnings is not None:
                     return self._outcome(samples, now_s, warnings)
@@ -123,23 +127,26 @@ class Acquisition:
             raise Lima2Error(f"The acquisition failed: {'; '.join(errors)}")
         return tuple(result.warnings) if isinstance(result, AcquisitionSuccess) else None
 
-    def _progress(self) -> Progress:
+    def _progress(self) -> tuple[Progress, int]:
+        """The progress, and how many of the first frames have been processed without a hole."""
         acquisition = self._services.acquisition
         counters = self._services.pipeline.pipeline(self._id)["progress_counters"]
-        return Progress(
+        processed = counters["nb_frames_processed"]
+        progress = Progress(
             acquired=acquisition.nb_frames_acquired(),
             received=acquisition.nb_frames_xferred(),
-            processed=counters["nb_frames_processed"]["sum"],
+            processed=processed["sum"],
             saved=counters["nb_frames_saved"]["sum"],
         )
+        return progress, processed["min"] * len(processed["counters"])  # they take turns
 
-    def _look(self, processed: int) -> None:
+    def _look(self, in_turn: int) -> None:
         """Read the newest frame, and one from a little earlier by its number."""
-        for asked in (-1, max(0, processed - LIVE_DISTANCE)):
+        for asked in (-1, max(0, in_turn - LIVE_DISTANCE)):
             try:
                 frame = self._services.pipeline.get_frame(asked, SOURCE, self._id)
             except RuntimeError as error:  # not there (any more)
-                self._live.refused.append(f"frame {asked}: {error}")
+                self._live.refused.append(_reason(error))
                 continue
             self._live.read += 1
             # From a file the axis of the bands is missing where there is one band only.
@@ -168,6 +175,12 @@ class Acquisition:
             master_file=Path(file),
             dataset=dataset,
         )
+
+
+def _reason(error: RuntimeError) -> str:
+    """The sentence of the server in what the client made of it, or the first line of that."""
+    sentence = re.search(r'"what": "((?:[^"\\]|\\.)*)"', str(error))
+    return sentence[1] if sentence else str(error).partition("\n")[0]
 
 
 def _rate_hz(samples: list[tuple[float, Progress]]) -> float:
