@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import ctypes
 import mmap
 import os
 import queue
 import threading
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -14,6 +16,10 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 _PAGE = mmap.PAGESIZE
+_MADV_POPULATE_WRITE = 23  # Linux 5.14
+_RECHECK_S = 0.05
+_LIBC = ctypes.CDLL(None, use_errno=True)
+_LIBC.madvise.argtypes = (ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int)
 
 
 def _whole_pages(nbytes: int) -> int:
@@ -99,6 +105,7 @@ class BufferPool:
         # Slots come back from __del__, which the interpreter may run on any thread at any point,
         # also inside a method of this class: SimpleQueue is made for that, a lock is not.
         self._free: queue.SimpleQueue[int] = queue.SimpleQueue()
+        self._fresh: queue.SimpleQueue[int] = queue.SimpleQueue()  # never leased nor touched
         self._grow_lock = threading.Lock()
         self._peak = 0
         self._leases = 0
@@ -131,34 +138,63 @@ class BufferPool:
                 self._views.append(whole[n * self.slot_bytes : (n + 1) * self.slot_bytes])
                 self._generations.append(0)
             for slot in range(first, first + missing):
-                self._free.put(slot)
+                self._fresh.put(slot)
 
-    def touch(self) -> None:
-        """Make the system provide the free memory now, so that no frame pays for it."""
-        for _ in range(self._free.qsize()):
-            try:
-                slot = self._free.get_nowait()
-            except queue.Empty:
-                return
-            self._views[slot][::_PAGE] = 0
-            self._free.put(slot)
+    def touch(self) -> bool:
+        """Make the system provide the memory of one slot now, so that no frame pays for it.
+
+        Returns:
+            False if there is none left whose memory is not there.
+        """
+        try:
+            slot = self._fresh.get_nowait()
+        except queue.Empty:
+            return False
+        address = self._views[slot].ctypes.data
+        # Both calls let other threads run, which an assignment of a few pages does not.
+        if _LIBC.madvise(ctypes.c_void_p(address), self.slot_bytes, _MADV_POPULATE_WRITE) != 0:
+            ctypes.memset(address, 0, self.slot_bytes)
+        self._free.put(slot)
+        return True
 
     def lease(self, timeout_s: float | None = 0.0) -> Lease | None:
         """A free slot; None if there is none within ``timeout_s`` (None: wait for ever)."""
-        try:
-            slot = self._free.get_nowait()
-        except queue.Empty:
-            if timeout_s == 0.0:
-                return None
+        slot = self._take()
+        if slot is None and timeout_s != 0.0:
             self._waits += 1
-            try:
-                slot = self._free.get(timeout=timeout_s)
-            except queue.Empty:
-                return None
+            slot = self._wait(timeout_s)
+        if slot is None:
+            return None
         self._generations[slot] += 1
         self._leases += 1
-        self._peak = max(self._peak, len(self._views) - self._free.qsize())
+        self._peak = max(self._peak, len(self._views) - self._nb_free)
         return Lease(slot, self._generations[slot], self._views[slot], self._free.put)
+
+    @property
+    def _nb_free(self) -> int:
+        return self._free.qsize() + self._fresh.qsize()
+
+    def _take(self) -> int | None:
+        """A slot that was used before, whose memory is there, rather than a fresh one."""
+        for source in (self._free, self._fresh):
+            try:
+                return source.get_nowait()
+            except queue.Empty:
+                continue
+        return None
+
+    def _wait(self, timeout_s: float | None) -> int | None:
+        until_s = None if timeout_s is None else time.monotonic() + timeout_s
+        while True:
+            left_s = _RECHECK_S if until_s is None else until_s - time.monotonic()
+            if left_s <= 0:
+                return None
+            try:
+                return self._free.get(timeout=min(left_s, _RECHECK_S))
+            except queue.Empty:
+                slot = self._take()  # the pool may have grown
+                if slot is not None:
+                    return slot
 
     def handle(self) -> PoolHandle:
         """Description for another process."""
@@ -168,7 +204,7 @@ class BufferPool:
 
     def stats(self) -> PoolStats:
         slots = len(self._views)
-        in_use = slots - self._free.qsize()
+        in_use = slots - self._nb_free
         return PoolStats(self.slot_bytes, slots, in_use, self._peak, self._leases, self._waits)
 
     def __del__(self) -> None:
@@ -227,6 +263,12 @@ class PoolSet:
                 f"{self.limit_bytes / 2**20:.0f} MiB allowed for frames"
             )
         return count
+
+    def touch(self) -> bool:
+        """Make the system provide the memory of one slot; False if all of it is there."""
+        with self._lock:
+            pools = list(self._pools.values())
+        return any(pool.touch() for pool in pools)
 
     def trim(self) -> None:
         """Give back the memory of pools that nothing is leased from."""

@@ -15,7 +15,7 @@ from lima2_core.flow.ordering import Ordering
 from lima2_core.flow.pipeline import INPUT, OUTPUT, Joint, Lane, Pipeline, Result, Stage
 from lima2_core.flow.sink import Row
 from lima2_core.flow.task import Reduction, Task
-from lima2_core.ids import FrameIdx, LocalIdx
+from lima2_core.ids import LocalIdx
 from lima2_core.worker import Worker, let_go
 
 log = logging.getLogger(__name__)
@@ -154,7 +154,7 @@ class Executor:
                 item = joint.finish(group)
             except Exception as error:  # noqa: BLE001  joints are foreign code; it is reported
                 self._fail(_joint_error(group, error))
-                item = Gap(FrameIdx(group), Validity.PROCESSING_FAULT, "processing had failed")
+                item = Gap(joint.index(group), Validity.PROCESSING_FAULT, "processing had failed")
             self._second.put(group, [self._run(second.tasks, second.reductions, item)])
 
     def _run(self, tasks: Sequence[Task], reductions: int, item: Frame | Gap) -> Result:

@@ -84,6 +84,10 @@ class Joint(Protocol):
         """Take one row of a group."""
         ...
 
+    def index(self, group: int) -> FrameIdx:
+        """Index of the frame of a group."""
+        ...
+
     def finish(self, group: int) -> Frame | Gap:
         """The frame of a complete group, or of what came until the stream ended."""
         ...

@@ -27,6 +27,7 @@ from lima2_core.service.mailbox import Mailbox
 from lima2_core.service.request import PrepareRequest
 from lima2_core.service.requested import Requested
 from lima2_core.service.run import Plan, Run, RunHooks, plan_run
+from lima2_core.service.warm_up import WarmUp
 from lima2_core.state.device import AcqState
 from lima2_core.state.receiver import Effect, Event, receiver_machine
 from lima2_core.state.run import RunState
@@ -96,6 +97,8 @@ class ReceiverService:
         self._runs: dict[AcqId, Run] = {}
         self._detached: set[Run] = set()
         self._hasty: set[AcqId] = set()
+        self._retired: list[AcqId] = []
+        self._warm_up = WarmUp(self.pools)
         self._current: Run | None = None
         self._last_error: Lima2Error | None = None
         self._mailbox = Mailbox(name)
@@ -237,6 +240,7 @@ class ReceiverService:
             run.join(max(0.0, until_s - time.monotonic()))
             run.release()
         self._mailbox.close()
+        self._warm_up.close()
         self._camera.close()
         self._runs.clear()
         self.events.put(None)
@@ -264,25 +268,27 @@ class ReceiverService:
         self._machine.require(Event.PREPARED, "Prepare")
         if not acq_id or acq_id in self._runs:
             raise ParamError("an acquisition needs an id that was not used before", path="uuid")
+        self._retire()  # first, as the new run may need their buffers
         hooks = RunHooks(self._on_acquired, self._on_failed, self._on_processed)
         run = Run(self._plan(acq_id, deferred), self.pools, hooks)
+        self._warm_up.begin()
         if not at_leisure:
             self._hasty.add(acq_id)
         self._last_error = None
         self._feed(Event.PREPARED)  # gives up a run that was prepared before
         self._runs[acq_id] = self._current = run
-        retired = self._retire()
+        self._retire()
         self.events.put(RunsChanged(self.acq_ids))
-        return Prepared(run, retired)
+        retired, self._retired = self._retired, []
+        return Prepared(run, tuple(retired))
 
-    def _retire(self) -> tuple[AcqId, ...]:
+    def _retire(self) -> None:
         """Forget the oldest finished runs beyond those kept."""
         ended = (RunState.DONE, RunState.FAILED, RunState.DISCARDED)
         over = [run for run in self._runs.values() if run.state in ended]
-        retired = over[: max(0, len(over) - self._settings.runs_kept)]
-        for run in retired:
+        for run in over[: max(0, len(over) - self._settings.runs_kept)]:
             self._forget(run)
-        return tuple(run.acq_id for run in retired)
+            self._retired.append(run.acq_id)
 
     def _start(self) -> None:
         self._machine.require(Event.START, "Start")

@@ -86,10 +86,13 @@ class Accumulate:
         with self._lock:
             entry.totals.append(total)
 
+    def index(self, group: int) -> FrameIdx:
+        return FrameIdx(group * self._share.n_receivers + self._share.receiver)
+
     def finish(self, group: int) -> Frame | Gap:
         with self._lock:
             entry = self._groups.pop(group)
-        idx = FrameIdx(group * self._share.n_receivers + self._share.receiver)
+        idx = self.index(group)
         if entry.frames == 0:
             cause = entry.gap.cause if entry.gap is not None else Validity.NEVER_SENT
             return Gap(idx, cause, "none of its frames is there")

@@ -76,6 +76,9 @@ class SumJoint:
         with self.lock:
             self.items[group].append(item)
 
+    def index(self, group):
+        return FrameIdx(group)
+
     def finish(self, group):
         if group == self.fail_finish:
             raise ValueError("no memory for the sum")
