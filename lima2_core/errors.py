@@ -10,6 +10,7 @@
     │   └── OverrunError      frames came faster than they were taken
     ├── PipelineError         a processing task failed
     ├── StorageError          a file could not be made or written
+    ├── MemoryLimitError      no memory for so many frame buffers              (also MemoryError)
     ├── NotAvailableError     no such frame, run or record (any more)          (also LookupError)
     └── PluginError           a camera or a pipeline is missing or does not load
 
@@ -81,6 +82,12 @@ class StorageError(Lima2Error):
     """A file could not be made or written; ``file`` says which."""
 
     code = "storage"
+
+
+class MemoryLimitError(Lima2Error, MemoryError):
+    """There is no memory for so many frame buffers."""
+
+    code = "memory"
 
 
 class NotAvailableError(Lima2Error, LookupError):

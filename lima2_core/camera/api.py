@@ -18,6 +18,7 @@ from lima2_core.clock import Clock, SystemClock
 from lima2_core.data.frame import Frame, FrameSpec, Gap
 from lima2_core.data.geometry import Placement
 from lima2_core.data.memory import PoolSet
+from lima2_core.flow.channel import OnFull
 from lima2_core.ids import AcqId
 
 Scalar = int | float | str | bool
@@ -196,6 +197,14 @@ class FrameSource(ABC):
     @abstractmethod
     def expected_frames(self) -> int | None:
         """Frames and gaps this receiver gets if nothing stops the run; None if not known."""
+
+    @property
+    def on_full(self) -> OnFull:
+        """What happens to frames that find no place in the queue of the receiver.
+
+        A camera that can wait blocks. A detector cannot: it fails, or goes on with gaps.
+        """
+        return OnFull.BLOCK
 
     @property
     def placement(self) -> Placement | None:

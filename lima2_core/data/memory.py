@@ -15,6 +15,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
+from lima2_core.errors import MemoryLimitError
+
 _PAGE = mmap.PAGESIZE
 _MADV_POPULATE_WRITE = 23  # Linux 5.14
 _RECHECK_S = 0.05
@@ -115,7 +117,7 @@ class BufferPool:
         """Have at least ``slots`` slots in all.
 
         Raises:
-            MemoryError: the system has not that much shared memory.
+            MemoryLimitError: the system has not that much shared memory.
         """
         with self._grow_lock:
             missing = slots - len(self._views)
@@ -128,7 +130,7 @@ class BufferPool:
                 memory = mmap.mmap(fd, nbytes)
             except OSError as error:
                 os.close(fd)
-                raise MemoryError(
+                raise MemoryLimitError(
                     f"{nbytes / 2**20:.0f} MiB for {missing} {self.name} buffers: {error}"
                 ) from error
             self._segments.append((fd, memory, missing))
@@ -253,12 +255,12 @@ class PoolSet:
         """How many slots may be asked for, at most ``wanted``, within what is left.
 
         Raises:
-            MemoryError: not even ``least`` fit.
+            MemoryLimitError: not even ``least`` fit.
         """
         left = self.limit_bytes - sum(stats.total_bytes for stats in self.stats().values())
         count = min(wanted, max(0, left) // _whole_pages(slot_bytes))
         if count < least:
-            raise MemoryError(
+            raise MemoryLimitError(
                 f"{least} buffers of {slot_bytes / 2**20:.1f} MiB do not fit into the "
                 f"{self.limit_bytes / 2**20:.0f} MiB allowed for frames"
             )

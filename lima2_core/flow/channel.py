@@ -77,15 +77,20 @@ class Channel(Generic[T]):
         self._peak = 0
         self._replaced = 0
 
-    def send(self, items: Sequence[T]) -> None:
+    def send(self, items: Sequence[T]) -> int:
         """Put ``items`` at the end.
 
+        Returns:
+            How many of them were replaced, with `OnFull.GAP`.
+
         Raises:
-            OverrunError: no place, with `OnFull.FAIL`; items before ``first_lost`` were sent.
+            OverrunError: no place, with `OnFull.FAIL`; the ``sent`` items before ``first_lost``
+                are in.
             ChannelClosedError: the receiver gave up (`break_off`).
         """
         with self._lock:
             done = 0
+            replaced = 0
             while done < len(items):
                 if self._broken or self._closed:
                     raise ChannelClosedError("the channel takes no more items")
@@ -104,6 +109,7 @@ class Channel(Generic[T]):
                     raise OverrunError(
                         f"the queue of {self.capacity} is full",
                         first_lost=getattr(lost, "idx", None),
+                        sent=done,
                     )
                 else:
                     assert self._gap_of is not None
@@ -111,8 +117,10 @@ class Channel(Generic[T]):
                     self._peak = max(self._peak, len(self._items))
                     done += 1
                     self._sent += 1
-                    self._replaced += 1
+                    replaced += 1
                     self._not_empty.notify_all()
+            self._replaced += replaced
+            return replaced
 
     def receive(self, most: int, timeout_s: float | None = None) -> tuple[int, list[T]]:
         """Take up to ``most`` items from the front.

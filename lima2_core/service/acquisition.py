@@ -111,8 +111,14 @@ class Acquisition:
                     self._on_rowless(gaps)
         if self._on_items is not None:
             self._on_items(items)
-        self._channel.send(items)
-        self.received += sum(isinstance(item, Frame) for item in items)
+        try:
+            replaced = self._channel.send(items)
+        except OverrunError as error:
+            sent = int(str(error.details["sent"]))
+            self.received += sum(isinstance(item, Frame) for item in items[:sent])
+            raise
+        self.received += sum(isinstance(item, Frame) for item in items) - replaced
+        self.lost += replaced
 
     def _check_complete(self) -> None:
         """Nothing is lost silently: received + gaps >= expected.

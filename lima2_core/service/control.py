@@ -10,7 +10,7 @@ from typing import Any
 
 from lima2_core.camera.api import CameraEnv, CameraLink, CameraPlugin
 from lima2_core.camera.params import AcquisitionParams
-from lima2_core.errors import Lima2Error, ParamError, StateError
+from lima2_core.errors import CameraError, Lima2Error, ParamError, StateError
 from lima2_core.ids import AcqId
 from lima2_core.service.events import ServiceEvent, StateChanged
 from lima2_core.service.mailbox import Mailbox
@@ -239,6 +239,10 @@ class ControlService:
             except Lima2Error as error:
                 log.warning("%s: %s failed: %s", self.name, effect.value, error)
                 failure = failure or error
+            except Exception as error:  # cameras are foreign code
+                log.warning("%s: %s broke off", self.name, effect.value, exc_info=error)
+                text = f"the camera broke off: {type(error).__name__}: {error}"
+                failure = failure or CameraError(text)
         return failure
 
     def _carry_out(self, effect: Effect) -> None:

@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from lima2_core.camera.api import CameraMessage, CameraReceiver, FrameSource
-from lima2_core.data.frame import Frame, Gap
+from lima2_core.data.frame import Frame, Gap, Validity
 from lima2_core.data.memory import PoolSet
 from lima2_core.data.record import RecordSpec, RecordStream
 from lima2_core.data.rows import LEDGER, ROW_RECORD, RowSink, gap_rows
@@ -130,7 +130,11 @@ class Run:
         lanes = (*first.lanes, Lane(LEDGER, RowSink(ledger), OUTPUT))
         plan.pipeline.first = replace(first, lanes=lanes)
         self._deferred = plan.request.deferred
-        self._channel: Channel[Frame | Gap] = Channel(_capacity(plan))
+        self._channel: Channel[Frame | Gap] = Channel(
+            _capacity(plan),
+            plan.source.on_full,
+            lambda item: Gap(item.idx, Validity.OVERRUN, "the queue was full"),
+        )
         self._acquisition = Acquisition(
             self.acq_id,
             plan.source,
