@@ -85,7 +85,10 @@ class _ListSource(FrameSource):
             raise EndOfFrames
         self._next = last
         count = len(self._images)
-        return [Frame(FrameIdx(idx), self._images[idx % count]) for idx in range(first, last)]
+        return [
+            Frame(FrameIdx(idx), self._images[idx % count], keepable=True)
+            for idx in range(first, last)
+        ]
 
     def interrupt(self) -> None:
         self._nb_frames = self._next

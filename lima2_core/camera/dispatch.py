@@ -11,7 +11,7 @@ from typing import Literal
 
 from lima2_core.ids import AcqId, FrameIdx, ReceiverIdx
 
-DispatchMode = Literal["round_robin", "predictive_random", "full_random"]
+DispatchMode = Literal["round_robin", "predictive_random", "full_random", "partial_frame"]
 
 _WORD = struct.Struct("<I")
 
@@ -31,6 +31,16 @@ class Share:
         """Frames of this receiver out of ``nb_frames`` dealt out in turn."""
         return max(0, -(-(nb_frames - self.receiver) // self.n_receivers))
 
+    def strip(self, rows: int) -> tuple[int, int]:
+        """First and end of the image rows of this receiver, out of ``rows`` split evenly."""
+        n = self.n_receivers
+        return self.receiver * rows // n, (self.receiver + 1) * rows // n
+
+
+def frames_share(mode: DispatchMode, share: Share) -> Share:
+    """The place of a receiver among those that share the frames out: alone, if all get all."""
+    return Share() if mode == "partial_frame" else share
+
 
 def keeps_rows(mode: DispatchMode, share: Share) -> bool:
     """Whether everybody knows beforehand who takes which frame.
@@ -38,7 +48,7 @@ def keeps_rows(mode: DispatchMode, share: Share) -> bool:
     Then a missing frame keeps its row, so that row k of receiver r stays frame k * n + r for
     every reader; else rows are named by the frame index stream, and a missing frame has none.
     """
-    return mode == "round_robin" or share.n_receivers == 1
+    return mode in ("round_robin", "partial_frame") or share.n_receivers == 1
 
 
 def frames_of(
@@ -48,8 +58,10 @@ def frames_of(
 
     ``round_robin`` deals in turn. ``predictive_random`` repeats a fixed sequence of 2 n n
     receivers (contract 03, 6.2). ``full_random`` draws from the id of the acquisition, so that
-    all receivers agree without talking to each other.
+    all receivers agree without talking to each other. ``partial_frame`` gives a part of every
+    frame to everybody.
     """
+    share = frames_share(mode, share)
     if keeps_rows(mode, share):
         indices: Iterator[int] = itertools.count(
             first + (share.receiver - first) % share.n_receivers, share.n_receivers

@@ -33,7 +33,7 @@ from lima2_core.camera.api import (
     Scalar,
     SourceRequest,
 )
-from lima2_core.camera.dispatch import DispatchMode, frames_of, keeps_rows
+from lima2_core.camera.dispatch import DispatchMode, frames_of, frames_share, keeps_rows
 from lima2_core.camera.exposures import ENDLESS, Exposures
 from lima2_core.camera.params import AcquisitionParams
 from lima2_core.clock import Clock
@@ -252,7 +252,7 @@ class PacedSource(FrameSource):
         total = self._nb_frames if stop_at is None else min(stop_at, self._nb_frames)
         if total == ENDLESS or not self.keeps_rows:
             return None
-        return self._request.share.count(total)
+        return frames_share(self._mode, self._request.share).count(total)
 
     def deliver(self, message: CameraMessage) -> None:
         if message.acq_id != self._request.acq_id:

@@ -117,8 +117,8 @@ class Frame:
     data: NDArray[Any]
     lease: object = None
     """Keeps the memory of ``data``; None if ``data`` owns it."""
-    keepable: bool = True
-    """False if holding the frame for long starves its source; then a copy is kept instead."""
+    keepable: bool = False
+    """Whether it may be held for long without starving its source; else a copy is kept."""
     timestamp_s: float = 0.0
     """Start of the exposure, seconds since 1970; 0 if unknown."""
     validity: Validity = Validity.VALID

@@ -124,7 +124,8 @@ class Executor:
 
     def _take(self, at: int, items: Sequence[Frame | Gap]) -> None:
         stage, joint = self._pipeline.first, self._pipeline.joint
-        results = [self._run(stage.tasks, stage.reductions, item) for item in items]
+        reductions = len(stage.reductions)
+        results = [self._run(stage.tasks, reductions, item) for item in items]
         if joint is None:
             self._first.put(at, results)
             return
@@ -155,7 +156,7 @@ class Executor:
             except Exception as error:  # noqa: BLE001  joints are foreign code; it is reported
                 self._fail(_joint_error(group, error))
                 item = Gap(joint.index(group), Validity.PROCESSING_FAULT, "processing had failed")
-            self._second.put(group, [self._run(second.tasks, second.reductions, item)])
+            self._second.put(group, [self._run(second.tasks, len(second.reductions), item)])
 
     def _run(self, tasks: Sequence[Task], reductions: int, item: Frame | Gap) -> Result:
         """One row through the tasks of a stage."""
@@ -181,7 +182,7 @@ class Executor:
     def _deliver(self, stage: Stage, at: int, results: Sequence[Result]) -> None:
         """Hand rows to the lanes of a stage; one thread at a time, in order."""
         for lane in stage.lanes:
-            self._lanes[lane].take(_rows(lane.carries, at, results))
+            self._lanes[lane].take(_rows(stage, lane, at, results))
         for counter in stage.counters:
             counter.value += len(results)
 
@@ -288,12 +289,14 @@ class _LaneThread:
                 return
 
 
-def _rows(carries: int, at: int, results: Sequence[Result]) -> list[Row]:
-    if carries == INPUT:
+def _rows(stage: Stage, lane: Lane, at: int, results: Sequence[Result]) -> list[Row]:
+    if lane.carries is INPUT:
         return [Row(LocalIdx(n), r.idx, r.source) for n, r in enumerate(results, at)]
-    if carries == OUTPUT:
+    if lane.carries is OUTPUT:
         return [Row(LocalIdx(n), r.idx, r.item) for n, r in enumerate(results, at)]
-    return [Row(LocalIdx(n), r.idx, r.products[carries]) for n, r in enumerate(results, at)]
+    place = stage.place(lane)
+    assert place is not None
+    return [Row(LocalIdx(n), r.idx, r.products[place]) for n, r in enumerate(results, at)]
 
 
 def _task_error(task: Task, item: Frame, error: Exception) -> Lima2Error:

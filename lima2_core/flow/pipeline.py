@@ -6,6 +6,7 @@ A pipeline has one stage, or two with a `Joint` between them that makes one item
 
 from __future__ import annotations
 
+import enum
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -17,22 +18,29 @@ from lima2_core.flow.tap import Tap
 from lima2_core.flow.task import Reduction, Task, Transform
 from lima2_core.ids import FrameIdx
 
-INPUT, OUTPUT = -2, -1
-"""What a lane may carry besides the product of a reduction: frames before or after the chain."""
+
+class Carries(enum.Enum):
+    """What a lane may carry besides the products of a reduction."""
+
+    INPUT = "frames before the chain"
+    OUTPUT = "frames after the chain"
+
+
+INPUT, OUTPUT = Carries.INPUT, Carries.OUTPUT
 
 
 @dataclass(frozen=True, slots=True)
 class Lane:
     """Carries one value per frame, in order, to a sink.
 
-    ``carries`` is `INPUT`, `OUTPUT`, or the position of a reduction among the products of the
-    stage. A lane with ``depth`` 0 is served by the thread that delivers: for sinks that only
-    touch memory. Others have a thread and a queue of their own.
+    ``carries`` is `INPUT`, `OUTPUT`, or a reduction of the stage, whose products it carries. A
+    lane with ``depth`` 0 is served by the thread that delivers: for sinks that only touch memory.
+    Others have a thread and a queue of their own.
     """
 
     name: str
     sink: Sink
-    carries: int
+    carries: Carries | Reduction
     depth: int = 0
 
 
@@ -67,9 +75,17 @@ class Stage:
         return any(isinstance(task, Transform) for task in self.tasks)
 
     @property
-    def reductions(self) -> int:
-        """Products of one frame."""
-        return sum(isinstance(task, Reduction) for task in self.tasks)
+    def reductions(self) -> tuple[Reduction, ...]:
+        """The tasks that give products, in the order of these."""
+        return tuple(task for task in self.tasks if isinstance(task, Reduction))
+
+    def place(self, lane: Lane) -> int | None:
+        """Position of what ``lane`` carries among the products; None if it carries frames.
+
+        Raises:
+            ValueError: the reduction is not one of this stage.
+        """
+        return None if isinstance(lane.carries, Carries) else self.reductions.index(lane.carries)
 
 
 class Joint(Protocol):

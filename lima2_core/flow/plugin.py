@@ -14,6 +14,7 @@ from lima2_core.camera.dispatch import Share
 from lima2_core.camera.params import AcquisitionParams
 from lima2_core.data.frame import FrameSpec
 from lima2_core.data.memory import PoolSet
+from lima2_core.errors import PluginError
 from lima2_core.flow.pipeline import Pipeline
 from lima2_core.ids import AcqId
 from lima2_core.schema import ParamsModel
@@ -83,3 +84,22 @@ class PipelinePlugin:
     """Of the interface towards clients, as they compare it (contract 02, section 6)."""
     preload: Callable[[], None] | None = None
     """Import what is slow; called on a background thread when a server starts."""
+
+
+def check_declared(plugin: PipelinePlugin, pipeline: Pipeline) -> None:
+    """See whether a built pipeline is what its plugin declared: clients find things by these names.
+
+    Raises:
+        PluginError: something has no declaration, or a declared source no counter.
+    """
+    sources = {source.name for source in plugin.sources}
+    streams = {stream.name for stream in plugin.streams}
+    counters = {f"nb_frames_{source.label}" for source in plugin.sources} | {"nb_frames_source"}
+    wrong = [f"the tap {name!r} is no declared source" for name in set(pipeline.taps) - sources]
+    wrong += [f"the stream {name!r} is not declared" for name in set(pipeline.streams) - streams]
+    wrong += [f"the counter {name!r} is missing" for name in counters - set(pipeline.counters)]
+    if wrong:
+        raise PluginError(
+            f"the pipeline {plugin.class_name} contradicts its declaration: {'; '.join(wrong)}",
+            name=plugin.class_name,
+        )

@@ -21,7 +21,7 @@ from lima2_core.errors import Lima2Error, PipelineError
 from lima2_core.flow.channel import Channel
 from lima2_core.flow.executor import Executor, ExecutorStats
 from lima2_core.flow.pipeline import OUTPUT, Lane, Pipeline
-from lima2_core.flow.plugin import BuildContext
+from lima2_core.flow.plugin import BuildContext, check_declared
 from lima2_core.ids import AcqId
 from lima2_core.service.acquisition import Acquisition
 from lima2_core.service.request import PrepareRequest, RunParams
@@ -82,6 +82,7 @@ def plan_run(
         allowed_commands=allowed_commands,
     )
     pipeline = request.pipeline.build(request.processing, context)
+    check_declared(request.pipeline, pipeline)
     params = RunParams(
         request.acquisition,
         request.processing,

@@ -20,7 +20,7 @@ from lima2_core import registry
 from lima2_core.data.frame import Frame, Gap
 from lima2_core.errors import PluginError
 from lima2_core.flow.pipeline import OUTPUT, Counter, Lane, Pipeline, Stage
-from lima2_core.flow.plugin import BuildContext, PipelinePlugin
+from lima2_core.flow.plugin import BuildContext, PipelinePlugin, SourceInfo
 from lima2_core.flow.sink import Row, Sink
 from lima2_core.flow.tap import Tap
 from lima2_core.flow.task import Task
@@ -188,7 +188,12 @@ class FakePipeline:
         """One for each run that was built."""
         self.contexts: list[BuildContext] = []
         """What they were built for."""
-        self.plugin = PipelinePlugin("LimaProcessingLegacy", FakePipelineParams, self._build)
+        self.plugin = PipelinePlugin(
+            "LimaProcessingLegacy",
+            FakePipelineParams,
+            self._build,
+            sources=(SourceInfo("frame", "getFrame", "source"),),
+        )
 
     def _build(self, params: FakePipelineParams, context: BuildContext) -> Pipeline:
         if self.refuse is not None:

@@ -234,7 +234,7 @@ class FakeSource(FrameSource):
             return None
         data = lease.array((1, 2, 3), np.uint16)
         data[...] = idx
-        return Frame(idx, data, lease)
+        return Frame(idx, data, lease, keepable=True)
 
     def interrupt(self) -> None:
         with self._camera.changed:

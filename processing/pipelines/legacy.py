@@ -22,6 +22,7 @@ from lima2_core.errors import ParamError
 from lima2_core.flow.executor import batch_frames
 from lima2_core.flow.pipeline import INPUT, OUTPUT, Counter, Lane, Pipeline, SavedSource, Stage
 from lima2_core.flow.plugin import BuildContext, PipelinePlugin, SourceInfo, StreamInfo
+from lima2_core.flow.record_sink import FrameIdxSink, RecordSink
 from lima2_core.flow.tap import Tap
 from lima2_core.flow.task import Reduction, Transform
 from lima2_core.schema import ParamsModel, quantity
@@ -39,7 +40,6 @@ from processing.params import (
 from processing.pipelines.preload import preload
 from processing.saving import FileMetadata, SavingParams
 from processing.sinks.hdf5 import Hdf5Sink
-from processing.sinks.records import FrameIdxSink, RecordSink
 from processing.tasks.accumulate import Accumulate
 from processing.tasks.buffers import OutputBuffers, grow_within
 from processing.tasks.correct_pixels import CorrectPixels
@@ -114,8 +114,7 @@ class _Builder:
         source, available, processed = Counter(), Counter(), Counter()
         inputs = self._input_lanes()
         input_tasks = self._input_reductions(inputs)
-        place = len(input_tasks) if joint is None else 0
-        tasks, lanes = self._output(spec, mask, place)
+        tasks, lanes = self._output(spec, mask)
         if joint is None:
             first = Stage(
                 (*input_tasks, *transforms, *tasks),
@@ -243,15 +242,15 @@ class _Builder:
             encode, sink = self._saving(
                 params.saving_input, "saving_input", context.spec, context.nb_expected
             )
-            lanes.append(Lane("saving_input", sink, len(tasks), _queue_depth(context.spec)))
-            lanes.append(self._tell_rows("input_frame", "saving_input", context.spec, len(tasks)))
+            lanes.append(Lane("saving_input", sink, encode, _queue_depth(context.spec)))
+            lanes.append(self._tell_rows("input_frame", "saving_input", context.spec, encode))
             tasks.append(encode)
         return tasks
 
     def _output(
-        self, spec: FrameSpec, mask: NDArray[Any] | None, place: int
+        self, spec: FrameSpec, mask: NDArray[Any] | None
     ) -> tuple[list[Reduction], list[Lane]]:
-        """Reductions and lanes of the processed frames; ``place`` is that of the first product."""
+        """Reductions and lanes of the processed frames."""
         params, context = self.params, self.context
         lanes: list[Lane] = []
         if self._unchanged:
@@ -267,14 +266,14 @@ class _Builder:
             task.resolve(spec)
             stream = RecordStream(task.records, capacity)
             self.streams[task.stream] = stream
-            lanes.append(Lane(task.stream, RecordSink(stream, task.missing), place + len(tasks)))
+            lanes.append(Lane(task.stream, RecordSink(stream, task.missing), task))
             tasks.append(task)
         if params.saving.enabled:
             expected = context.nb_expected
             expected = None if expected is None else -(-expected // self.depth)
             encode, sink = self._saving(params.saving, "saving", spec, expected)
-            lanes.append(Lane("saving", sink, place + len(tasks), _queue_depth(spec)))
-            lanes.append(self._tell_rows("frame", "saving", spec, place + len(tasks)))
+            lanes.append(Lane("saving", sink, encode, _queue_depth(spec)))
+            lanes.append(self._tell_rows("frame", "saving", spec, encode))
             tasks.append(encode)
         return tasks, lanes
 
@@ -323,13 +322,13 @@ class _Builder:
         self.savings.append(params)
         return encode, sink
 
-    def _tell_rows(self, source: str, where: str, spec: FrameSpec, place: int) -> Lane:
+    def _tell_rows(self, source: str, where: str, spec: FrameSpec, encode: EncodeChunk) -> Lane:
         """The lane that tells which frame is in which row of the files."""
         sink, params = self.sinks[where], self.savings[-1]
         rows = RecordStream(RecordSpec(f"rows/{source}", ROW_RECORD))
         files = params.saved_files(spec)
         self.saved[source] = SavedSource(spec, files, rows, lambda: sink.stats().rows_saved)
-        return Lane(f"rows/{source}", RowSink(rows), place)
+        return Lane(f"rows/{source}", RowSink(rows), encode)
 
 
 class _Saved:

@@ -103,4 +103,6 @@ class Accumulate:
         deliver(total, out)
         whole = entry.whole and entry.frames == self.depth
         validity = Validity.VALID if whole else Validity.PARTIAL
-        return Frame(idx, out, lease, timestamp_s=entry.timestamp_s, validity=validity)
+        return Frame(
+            idx, out, lease, keepable=True, timestamp_s=entry.timestamp_s, validity=validity
+        )

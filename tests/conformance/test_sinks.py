@@ -19,7 +19,7 @@ from lima2_core.testing.sink_suite import SinkCase, SinkSuite
 from processing.codecs import CODECS, EncodedChunk
 from processing.saving import FileMetadata, SavingParams
 from processing.sinks.hdf5 import Hdf5Sink
-from processing.sinks.records import FrameIdxSink, RecordSink
+from lima2_core.flow.record_sink import FrameIdxSink, RecordSink
 
 SPEC = FrameSpec((1, 4, 6), np.dtype(np.uint16))
 

@@ -40,8 +40,9 @@ def test_a_frame_that_takes_long_keeps_its_place():
         if frame.idx == 0:
             assert overtaken.wait(LIMIT_S)
 
-    queued, _, lanes = both(carries=0)
-    execution = Execution(pipeline_of(*lanes, tasks=[Total(wait)]), workers=2)
+    total = Total(wait)
+    queued, _, lanes = both(carries=total)
+    execution = Execution(pipeline_of(*lanes, tasks=[total]), workers=2)
 
     execution.send(*range(10))
     assert eventually(lambda: execution.executor.stats().out_of_order == 9)
@@ -56,8 +57,8 @@ def test_lanes_carry_frames_before_and_after_the_chain_and_its_products():
     first, last, before, after = (CollectSink() for _ in range(4))
     tasks = [Total(), AddHundred(), Total()]
     lanes = (
-        Lane("first", first, 0),
-        Lane("last", last, 1, depth=2),
+        Lane("first", first, tasks[0]),
+        Lane("last", last, tasks[2], depth=2),
         Lane("before", before, INPUT),
         Lane("after", after, OUTPUT, depth=2),
     )
@@ -86,8 +87,9 @@ def test_rows_are_numbered_on_the_receiver_and_keep_their_index_in_the_acquisiti
 
 def test_gaps_pass_through_the_chain_and_stand_in_every_lane():
     products, frames = CollectSink(), CollectSink()
-    lanes = (Lane("products", products, 0), Lane("frames", frames, INPUT, depth=4))
-    execution = Execution(pipeline_of(*lanes, tasks=[AddHundred(), Total()]))
+    total = Total()
+    lanes = (Lane("products", products, total), Lane("frames", frames, INPUT, depth=4))
+    execution = Execution(pipeline_of(*lanes, tasks=[AddHundred(), total]))
 
     execution.send(*range(6), gaps=(0, 3, 5))
     execution.end()

@@ -41,8 +41,9 @@ def test_a_failing_task_is_told_once_and_later_rows_become_gaps(workers):
 
 
 def test_with_one_worker_the_gaps_begin_at_the_frame_that_failed():
-    queued, _, lanes = both(carries=0)
-    execution = Execution(pipeline_of(*lanes, tasks=[Total(), FailAt(3)]), workers=1)
+    total = Total()
+    queued, _, lanes = both(carries=total)
+    execution = Execution(pipeline_of(*lanes, tasks=[total, FailAt(3)]), workers=1)
 
     execution.send(*range(6))
     execution.end()

@@ -16,7 +16,11 @@ SPEC = FrameSpec((1, 2, 3), np.dtype(np.uint16))
 
 def row(local, idx=None, **details):
     idx = local if idx is None else idx
-    return Row(LocalIdx(local), FrameIdx(idx), Frame(FrameIdx(idx), pixels_of(idx), **details))
+    return Row(
+        LocalIdx(local),
+        FrameIdx(idx),
+        Frame(FrameIdx(idx), pixels_of(idx), **{"keepable": True, **details}),
+    )
 
 
 def gap_row(local):
@@ -128,7 +132,7 @@ def test_a_frame_that_may_be_kept_is_kept_itself():
     pool = BufferPool(100)
     pool.grow(1)
     lease = pool.lease()
-    frame = Frame(FrameIdx(0), lease.array((1, 2, 3), np.uint16), lease)
+    frame = Frame(FrameIdx(0), lease.array((1, 2, 3), np.uint16), lease, keepable=True)
     tap = Tap(SPEC, depth=1)
 
     tap.write([Row(LocalIdx(0), FrameIdx(0), frame)])

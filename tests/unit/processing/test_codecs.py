@@ -128,6 +128,7 @@ SPEC = FrameSpec((1, 4, 8), np.dtype("u2"))
 
 
 def frame(**changed):
+    changed = {"keepable": True, **changed}
     return Frame(FrameIdx(3), np.arange(32, dtype="u2").reshape(1, 4, 8), **changed)
 
 

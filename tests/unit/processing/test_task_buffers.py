@@ -20,7 +20,7 @@ def reserved(pools, wanted):
 def kept(tap, buffers, idx):
     """A frame from ``buffers``, kept by ``tap``."""
     lease, data = buffers.take()
-    tap.write([Row(idx, idx, Frame(idx, data, lease))])
+    tap.write([Row(idx, idx, Frame(idx, data, lease, keepable=True))])
     return lease is not None
 
 
@@ -94,7 +94,7 @@ def test_a_tap_reserves_for_copies_once_the_first_frame_has_to_be_copied():
     tap = Tap(SPEC, depth=2, reserve=lambda: asked.append(1))
     data = np.zeros(SPEC.shape, np.uint8)
 
-    tap.write([Row(0, 0, Frame(0, data))])
+    tap.write([Row(0, 0, Frame(0, data, keepable=True))])
     assert asked == []
     for idx in (1, 2):
         tap.write([Row(idx, idx, Frame(idx, data, keepable=False))])
