@@ -80,7 +80,7 @@ class SimulatorDetParams(ParamsModel):
     failed_frame_idx: int = Field(default=0, ge=0)
     """The detector fails at this frame; 0 = never."""
     dispatch_mode: DispatchMode = "round_robin"
-    """How frames are dealt out to several receivers."""
+    """How frames are dealt out to several receivers; partial_frame: each gets a strip of all."""
 
 
 class SimulatorParams(AcquisitionParams):

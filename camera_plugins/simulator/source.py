@@ -17,6 +17,7 @@ from lima2_core.camera.api import CameraEnv, CameraReceiver, SourceRequest
 from lima2_core.camera.exposures import Exposures
 from lima2_core.camera.paced import BATCH, PacedSource
 from lima2_core.data.frame import PIXEL_TYPES, Frame, FrameSpec, Gap, Validity
+from lima2_core.data.geometry import Placement
 from lima2_core.data.memory import Lease, PoolSet
 from lima2_core.errors import CameraError, ParamError
 
@@ -119,11 +120,12 @@ class SimulatorSource(PacedSource):
         )
         self._receiver = receiver
         self._params = params
+        self._share = request.share
         self._images: Sequence[Image] = ()
 
     def resolve(self) -> FrameSpec:
         generator = self._params.det.generator
-        view = view_of(self._params.img, *self._receiver.size)
+        view = self._view()
         return FrameSpec(
             shape=(generator.nb_channels, view.roi.rows, view.roi.cols),
             dtype=PIXEL_TYPES[generator.pixel_type],
@@ -132,12 +134,42 @@ class SimulatorSource(PacedSource):
 
     def open(self, pools: PoolSet) -> None:
         det = self._params.det
-        view = view_of(self._params.img, *self._receiver.size)
-        recipe = _Recipe(det.generator, view, nb_images(det.generator, det.nb_prefetch_frames))
+        recipe = _Recipe(
+            det.generator, self._view(), nb_images(det.generator, det.nb_prefetch_frames)
+        )
         self._images = self._receiver.images(recipe, self.resolve(), pools)
 
     def close(self) -> None:
         self._images = ()
+
+    @property
+    def placement(self) -> Placement | None:
+        if not self._is_partial:
+            return None
+        whole = view_of(self._params.img, *self._receiver.size).roi
+        return Placement(self._share.strip(whole.rows)[0], 0, whole.rows, whole.cols)
+
+    @property
+    def _is_partial(self) -> bool:
+        return self._params.det.dispatch_mode == "partial_frame"
+
+    def _view(self) -> View:
+        """What this receiver gets to see.
+
+        Raises:
+            ParamError: there is nothing left for it.
+        """
+        view = view_of(self._params.img, *self._receiver.size)
+        if not self._is_partial:
+            return view
+        rows, count = view.roi.rows, self._share.n_receivers
+        if rows < count:
+            raise ParamError(
+                f"the {rows} rows of the image cannot be split among {count} receivers; use a "
+                "larger image, or another mode",
+                path="det.dispatch_mode",
+            )
+        return view.strip(*self._share.strip(rows))
 
     def _take(self, ready: int) -> list[Frame | Gap]:
         det = self._params.det

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -32,6 +32,12 @@ class View:
         elif self.flip == "left_right":
             affine = affine.then(Affine.flip_cols(self.roi.cols))
         return affine
+
+    def strip(self, first: int, end: int) -> View:
+        """The part of the image from row ``first`` to row ``end`` - 1."""
+        begin = self.roi.rows - end if self.flip == "up_down" else first
+        roi = replace(self.roi, row=self.roi.row + begin, rows=end - first)
+        return replace(self, roi=roi)
 
     @property
     def detector_rows(self) -> NDArray[np.float64]:

@@ -43,6 +43,8 @@ class CameraCase:
     """Parameters, instead of ``tree``, with which ten frames lose at least one."""
     dispatch: bool = True
     """Whether it can deal frames out to several receivers."""
+    partial: Mapping[str, Any] | None = None
+    """Parameters, instead of ``tree``, with which each receiver gets a part of every frame."""
 
     def params(self, tree: Mapping[str, Any] | None = None, **acq: Any) -> AcquisitionParams:
         """Parameters with some of the group ``acq`` replaced."""

@@ -29,6 +29,7 @@ import pytest
 from lima2_core.camera.api import SourceRequest
 from lima2_core.camera.dispatch import Share
 from lima2_core.data.frame import Frame, Gap, Validity, pixel_type_of
+from lima2_core.data.geometry import Affine, Roi
 from lima2_core.errors import EndOfFrames, Lima2Error, ParamError
 from lima2_core.ids import AcqId
 from lima2_core.testing.camera_rig import LIMIT_S, CameraCase, CameraRig, indices, until_the_end
@@ -122,6 +123,37 @@ class CameraSuite:
         for share, count in zip(shares, expected, strict=True):
             assert share == sorted(share)
             assert count in (None, len(share))
+
+    @pytest.mark.parametrize("n_receivers", [1, 2, 3])
+    def test_parts_make_up_whole_frames(self, case: CameraCase, n_receivers: int) -> None:
+        if case.partial is None:
+            pytest.skip("this case gives whole frames only")
+        with CameraRig(case) as rig:
+            (wholes,) = rig.run(case.params(nb_frames=4))
+            whole_spec = rig.specs[0]
+        with CameraRig(case, n_receivers) as rig:
+            parts = rig.run(case.params(case.partial, nb_frames=4))
+            specs, sources = list(rig.specs), list(rig.sources)
+            places = [source.placement for source in sources]
+
+            assert all(source.keeps_rows for source in sources)
+            assert [source.expected_frames() for source in sources] == [4] * n_receivers
+        assert [indices(items) for items in parts] == [[0, 1, 2, 3]] * n_receivers
+        covered = np.zeros(whole_spec.shape[1:], int)
+        for number, whole in enumerate(wholes):
+            assert isinstance(whole, Frame)
+            for items, place, spec in zip(parts, places, specs, strict=True):
+                item = items[number]
+                assert place is not None
+                assert isinstance(item, Frame)
+                assert (place.rows, place.cols) == whole_spec.shape[1:]
+                assert item.data.shape == spec.shape
+                step = Affine.crop(place.row, place.col)
+                assert spec.affine == whole_spec.affine.then(step)
+                area = Roi(place.row, place.col, *spec.shape[1:])
+                np.testing.assert_array_equal(item.data, whole.data[:, *area.slices])
+                covered[area.slices] += 1
+        assert (covered == len(wholes)).all()
 
     def test_frames_do_not_change_while_they_are_held(
         self, case: CameraCase, rig: CameraRig

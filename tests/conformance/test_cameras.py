@@ -25,6 +25,7 @@ def simulator(folder: Path) -> CameraCase:
         tree={**QUICK, "det": det},
         properties={"rows": "24", "cols": "32"},
         lossy={**QUICK, "det": {**det, "dropped_frame_idx": 5}},
+        partial={**QUICK, "det": {**det, "dispatch_mode": "partial_frame"}},
     )
 
 

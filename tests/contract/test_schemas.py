@@ -154,6 +154,7 @@ ACCEPTED = [
     ("Simulator", "det.nb_prefetch_frames", 2),
     ("Simulator", "det.dispatch_mode", "predictive_random"),
     ("Simulator", "det.dispatch_mode", "full_random"),
+    ("Simulator", "det.dispatch_mode", "partial_frame"),
     ("Simulator", "det.failed_frame_idx", 12),
     ("Simulator", "det.dropped_frame_idx", 12),
     ("Reader", "det.frame_slice", {"start": 1, "count": 5, "stride": 2}),

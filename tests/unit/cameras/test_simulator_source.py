@@ -8,6 +8,7 @@ from lima2_core.camera.api import CameraEnv, CameraMessage, SourceRequest
 from lima2_core.camera.dispatch import Share
 from lima2_core.camera.paced import STOP_LEAD_S
 from lima2_core.data.frame import Frame, Gap, Validity
+from lima2_core.data.geometry import Placement
 from lima2_core.data.memory import PoolSet
 from lima2_core.errors import CameraError, EndOfFrames, ParamError
 from lima2_core.ids import AcqId, ReceiverIdx
@@ -363,6 +364,54 @@ def test_the_expected_number_is_told_where_it_is_known(make_rig, nb_frames, mode
 
     assert rig.source.expected_frames() == expected
     assert rig.source.keeps_rows == (mode == "round_robin")
+
+
+def strips(make_rig, n_receivers, nb_frames=3, lost=0, **img):
+    """The frames of all receivers, and where they lie."""
+    det = {**grown(), "dispatch_mode": "partial_frame", "dropped_frame_idx": lost}
+    params = make_params({"nb_frames": nb_frames}, det, **({"img": img} if img else {}))
+    rig = make_rig(params, n_receivers=n_receivers, rows=10, cols=6)
+    rig.control.start()
+    return rig, [all_of(source) for source in rig.sources]
+
+
+@pytest.mark.parametrize("flip", ["none", "left_right", "up_down"])
+def test_strips_lie_where_they_say_in_the_image_and_on_the_detector(make_rig, flip):
+    img = {"roi": {"topleft": {"x": 1, "y": 2}, "dimensions": {"x": 5, "y": 7}}, "flip": flip}
+    _, (wholes,) = strips(make_rig, 1, **img)
+
+    rig, parts = strips(make_rig, 3, **img)
+
+    places = [source.placement for source in rig.sources]
+    assert places == [Placement(0, 0, 7, 5), Placement(2, 0, 7, 5), Placement(4, 0, 7, 5)]
+    assert [len(items) for items in parts] == [3, 3, 3]
+    for frames, whole in zip(zip(*parts, strict=True), wholes, strict=True):
+        joined = np.concatenate([frame.data for frame in frames], axis=1)
+        np.testing.assert_array_equal(joined, whole.data)
+    last = rig.sources[2].resolve()
+    assert last.shape == (1, 3, 5)
+    first_row = {"none": 6.0, "left_right": 6.0, "up_down": 4.0}[flip]
+    assert last.affine.apply(0, 0) == (first_row, 5.0 if flip == "left_right" else 1.0)
+
+
+def test_a_lost_frame_is_lost_in_all_strips(make_rig):
+    rig, parts = strips(make_rig, 2, nb_frames=5, lost=3)
+
+    assert all(isinstance(items[3], Gap) for items in parts)
+    assert [source.expected_frames() for source in rig.sources] == [5, 5]
+
+
+def test_whole_frames_have_no_placement(make_rig):
+    assert make_rig(make_params()).source.placement is None
+
+
+def test_more_receivers_than_rows_are_refused(make_rig):
+    params = make_params({"nb_frames": 1}, {"dispatch_mode": "partial_frame"})
+
+    with pytest.raises(ParamError, match="3 rows of the image cannot be split") as refused:
+        make_rig(params, n_receivers=4, rows=3)
+
+    assert refused.value.path == "det.dispatch_mode"
 
 
 def grown(pixel_type="gray16", **det):

@@ -1,8 +1,8 @@
-from itertools import islice
+from itertools import islice, pairwise
 
 import pytest
 
-from lima2_core.camera.dispatch import Share, frames_of, keeps_rows
+from lima2_core.camera.dispatch import Share, frames_of, frames_share, keeps_rows
 from lima2_core.ids import AcqId, ReceiverIdx
 
 ACQ = AcqId("0b5e4a5e-0000-11ef-8000-000000000001")
@@ -78,6 +78,25 @@ def test_a_single_receiver_takes_all(mode):
     assert list(islice(frames_of(Share(), mode, ACQ), 5)) == [0, 1, 2, 3, 4]
 
 
+def test_of_partial_frames_everybody_takes_all():
+    assert taken("partial_frame", 3, 5) == [[0, 1, 2, 3, 4]] * 3
+    assert taken("partial_frame", 3, 5, first=2) == [[2, 3, 4]] * 3
+    assert frames_share("partial_frame", Share(ReceiverIdx(2), 3)).count(5) == 5
+    assert frames_share("round_robin", Share(ReceiverIdx(2), 3)).count(5) == 1
+
+
+@pytest.mark.parametrize("rows", [3, 7, 8, 9, 2048])
+@pytest.mark.parametrize("n_receivers", [1, 2, 3])
+def test_strips_cover_an_image_evenly_and_in_order(rows, n_receivers):
+    strips = [Share(ReceiverIdx(n), n_receivers).strip(rows) for n in range(n_receivers)]
+
+    assert strips[0][0] == 0
+    assert strips[-1][1] == rows
+    assert all(one[1] == other[0] for one, other in pairwise(strips))
+    sizes = [end - first for first, end in strips]
+    assert max(sizes) - min(sizes) <= 1
+
+
 @pytest.mark.parametrize("nb_frames", range(8))
 def test_the_counts_in_turn_are_those_of_the_order(nb_frames):
     counts = [Share(ReceiverIdx(receiver), 3).count(nb_frames) for receiver in range(3)]
@@ -90,6 +109,7 @@ def test_rows_are_kept_where_everybody_knows_the_order():
 
     assert keeps_rows("round_robin", two)
     assert keeps_rows("full_random", Share())
+    assert keeps_rows("partial_frame", two)
     assert not keeps_rows("predictive_random", two)
     assert not keeps_rows("full_random", two)
 
