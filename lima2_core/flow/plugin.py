@@ -58,12 +58,19 @@ class BuildContext:
     workers: int
     """Threads of the chain."""
     keeps_rows: bool = True
+    parts: bool = False
+    """Whether each receiver has a part of every frame."""
     nb_expected: int | None = None
     """Rows this receiver will get; None if not known."""
     metadata: Mapping[str, Any] = field(default_factory=dict)
     """What files should tell about detector and run."""
     allowed_commands: tuple[str, ...] = ()
     """Programs that parameters may ask to run."""
+
+    @property
+    def deal(self) -> Share:
+        """The place among the receivers that frames are dealt out to; alone, if all get all."""
+        return Share() if self.parts else self.share
 
 
 @dataclass(frozen=True, slots=True)

@@ -77,6 +77,7 @@ def plan_run(
         pools=pools,
         workers=workers,
         keeps_rows=source.keeps_rows,
+        parts=source.placement is not None,
         nb_expected=expected,
         metadata=request.metadata,
         allowed_commands=allowed_commands,

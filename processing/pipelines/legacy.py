@@ -179,7 +179,7 @@ class _Builder:
         joint = Accumulate(
             self.depth,
             spec,
-            context.share,
+            context.deal,
             context.pools,
             self._wanted(last=True),
             context.workers,
