@@ -36,7 +36,7 @@ def changed(tree, changes):
         for group in groups:
             place = place[group]
         assert leaf in place, f"there is no {path}"
-        place[leaf] = value
+        place[leaf] = json.loads(json.dumps(value))
     return copy
 
 
@@ -218,11 +218,15 @@ class System:
     def xferred(self):
         return [receiver.nb_frames_xferred for receiver in self.receivers]
 
-    def clear(self):
-        """Bring all devices to rest, and forget all runs."""
+    def clear_listeners(self):
+        """Listen to no run any more."""
         for run in self._runs:
             run.close()
         self._runs.clear()
+
+    def clear(self):
+        """Bring all devices to rest, and forget all runs."""
+        self.clear_listeners()
         self.stop()
         self.reset()
         for receiver in self.receivers:

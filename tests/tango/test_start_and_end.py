@@ -151,28 +151,25 @@ def test_the_help_and_the_version_need_no_database():
 
 
 @pytest.mark.parametrize("mpi", [False, True], ids=["plain", "mpi"])
-@pytest.mark.timeout(30)
 def test_a_system_answers_within_3_s_and_is_gone_1_s_after_sigterm(
     tmp_path, database, deployment, mpi
 ):
-    ready_s, killed = READY_S, ("not started",)
-    for attempt in range(3):  # on a computer that is busy with other things
-        group = ServerGroup(tmp_path / f"{attempt}", database.tango_host, deployment, mpi=mpi)
-        began_s = time.monotonic()
-        with group:
-            ready_s = time.monotonic() - began_s
-            system = System(database.tango_host, CONTROL, RECEIVERS)
-            ranks = [receiver.recv_rank for receiver in system.receivers]
-            run = system.acquire(system.acquisition({"acq.nb_frames": 6}))
-            counts = system.xferred()
-            run.close()
-            killed = group.stop(END_S)
-        assert ranks == [0, 1]
-        assert counts == [3, 3]
-        if ready_s < READY_S and not killed:
-            break
+    # The limits are those of a computer that does nothing else.
+    busy = max(1.0, os.getloadavg()[0] / (os.cpu_count() or 1))
+    began_s = time.monotonic()
+    with ServerGroup(tmp_path / "logs", database.tango_host, deployment, mpi=mpi) as group:
+        ready_s = time.monotonic() - began_s
+        system = System(database.tango_host, CONTROL, RECEIVERS)
+        ranks = [receiver.recv_rank for receiver in system.receivers]
+        run = system.acquire(system.acquisition({"acq.nb_frames": 6}))
+        counts = system.xferred()
+        run.close()
 
-    assert ready_s < READY_S
+        killed = group.stop(END_S * busy)
+
+    assert ready_s < READY_S * busy
+    assert ranks == [0, 1]
+    assert counts == [3, 3]
     assert killed == ()
 
 
