@@ -13,7 +13,7 @@ from lima2_core.errors import Lima2Error
 from lima2_core.ids import AcqId
 from lima2_core.service.link import Deliver, FanOut, to_text
 from lima2_core.service.receiver import ReceiverService
-from tango_servers.errors import from_dev_failed
+from tango_servers.errors import error_of
 from tango_servers.names import CAMERA_MESSAGE
 
 log = logging.getLogger(__name__)
@@ -34,12 +34,26 @@ class RemoteReceiver:
     def __call__(self, message: CameraMessage) -> None:
         with tango.EnsureOmniThread():
             try:
-                if self._proxy is None:
-                    self._proxy = tango.DeviceProxy(self._device)
-                    self._proxy.set_timeout_millis(_TIMEOUT_MS)
-                self._proxy.command_inout(CAMERA_MESSAGE, to_text(message))
+                self._send(to_text(message))
             except tango.DevFailed as failed:
-                raise from_dev_failed(failed, f"{self._device} does not answer") from failed
+                error = error_of(failed, self._device)
+                if not error.details.get("dead"):
+                    raise error from failed
+            else:
+                return
+            # The server may have been started again since the last message.
+            try:
+                self._send(to_text(message))
+            except tango.DevFailed as failed:
+                raise error_of(failed, self._device) from failed
+
+    def _send(self, text: str) -> None:
+        proxy, self._proxy = self._proxy, None
+        if proxy is None:
+            proxy = tango.DeviceProxy(self._device)
+            proxy.set_timeout_millis(_TIMEOUT_MS)
+        proxy.command_inout(CAMERA_MESSAGE, text)
+        self._proxy = proxy  # one that failed tries again only after a second
 
 
 class TangoLink:

@@ -16,7 +16,8 @@ from typing import ParamSpec, TypeVar
 
 import tango
 
-from lima2_core.errors import Lima2Error
+from lima2_core.errors import Lima2Error, NotAvailableError, ParamError
+from lima2_core.system.ports import UnreachableError
 from tango_servers.names import ERROR_REASON, NO_ERROR
 
 log = logging.getLogger(__name__)
@@ -40,6 +41,11 @@ def payload(error: BaseException) -> str:
 def payload_or_none(error: Lima2Error | None) -> str:
     """The text of a ``last_error`` attribute."""
     return NO_ERROR if error is None else payload(error)
+
+
+def sentence_of(text: str) -> str:
+    """What a ``last_error`` attribute tells, for people; empty if all is well."""
+    return "" if text == NO_ERROR else str(_decoded(text))
 
 
 def _plain(details: dict[str, object]) -> dict[str, object]:
@@ -76,7 +82,58 @@ def dev_failed(error: BaseException, origin: str) -> tango.DevFailed:
     raise AssertionError("throw_exception did not raise")
 
 
-def from_dev_failed(failed: tango.DevFailed, what: str) -> Lima2Error:
-    """The error that a remote device reported."""
-    reasons = "; ".join(str(error.desc).strip() for error in failed.args[:1])
-    return Lima2Error(f"{what}: {reasons}")
+_SILENT = ("TRANSIENT_CallTimedout", "API_DeviceTimedOut", "API_CommandTimedOut")
+"""It may still live: no answer in time, or another client holds it."""
+_DEAD = ("TRANSIENT_ConnectFailed", "API_CantConnectToDevice", "API_DeviceNotExported")
+"""Nobody is there."""
+_BROKEN = ("API_CorbaException", "API_CommunicationFailed")
+_UNKNOWN = ("API_DeviceNotDefined", "DB_DeviceNotDefined")
+
+
+def error_of(failed: tango.DevFailed, device: str) -> Lima2Error:
+    """What a call to a device of the suite failed of, as the class it had there.
+
+    Returns:
+        `UnreachableError` if nobody answers (``dead`` if nobody is there), `NotAvailableError` if
+        there is no such device, else the error that the device raised.
+    """
+    for level in failed.args:
+        if level.reason == ERROR_REASON:
+            return _decoded(str(level.desc))
+    told = " ".join(f"{level.reason} {level.desc}" for level in failed.args)
+    first = str(failed.args[0].desc).strip().splitlines()[0] if failed.args else "no reason given"
+    if any(reason in told for reason in _SILENT):
+        return UnreachableError(f"{device} does not answer", device=device)
+    if any(reason in told for reason in _UNKNOWN):
+        return NotAvailableError(f"there is no device {device}", device=device)
+    if any(reason in told for reason in _DEAD):
+        return UnreachableError(f"{device} is not there", device=device, dead=True)
+    if any(reason in told for reason in _BROKEN):
+        return UnreachableError(f"the connection to {device} broke", device=device)
+    return Lima2Error(f"{device}: {first}", device=device)
+
+
+def _decoded(text: str) -> Lima2Error:
+    """The error whose `payload` is ``text``."""
+    try:
+        tree = json.loads(text)
+        what, info = str(tree["what"]), dict(tree["errinfo"])
+    except (ValueError, TypeError, KeyError):
+        return Lima2Error(text)
+    info.pop("stacktrace", None)
+    kind = _CLASSES.get(str(info.pop("code", "")), Lima2Error)
+    details = {str(key): value for key, value in info.items()}
+    if issubclass(kind, ParamError):
+        path = str(details.pop("path", ""))
+        return kind(what.removeprefix(f"{path}: "), path=path, **details)
+    return kind(what, **details)
+
+
+def _classes(base: type[Lima2Error]) -> dict[str, type[Lima2Error]]:
+    found = {base.code: base}
+    for kind in base.__subclasses__():
+        found |= _classes(kind)
+    return found
+
+
+_CLASSES = _classes(Lima2Error)

@@ -8,6 +8,7 @@ from collections.abc import Callable
 
 from lima2_core.service.receiver import ReceiverService
 from lima2_core.service.run import Run
+from tango_servers.news import Listeners
 
 log = logging.getLogger(__name__)
 
@@ -23,6 +24,8 @@ class Process:
         """Services of the receiver devices in this process."""
         self.runs: dict[str, Run] = {}
         """Runs by the name of their processing device; filled before the device is made."""
+        self.listeners: dict[str, Listeners] = {}
+        """Who listens to these runs; by the same names."""
         self._shut_downs: dict[str, Callable[[], None]] = {}
         self._lock = threading.Lock()
 

@@ -14,12 +14,16 @@ import tango
 from tango.server import Device, attribute, command
 
 from lima2_core.data.encoding import DATA_ARRAY, STRUCTURED_ARRAY, encode_image, encode_records
-from lima2_core.data.frame import FrameSpec, pixel_type_of
-from lima2_core.errors import NotAvailableError
+from lima2_core.data.frame import Frame, FrameSpec, pixel_type_of
+from lima2_core.data.news import NEWS
+from lima2_core.errors import NotAvailableError, ParamError
 from lima2_core.flow.plugin import PipelinePlugin, SourceInfo, StreamInfo
+from lima2_core.schema import json_tree
 from lima2_core.service.run import Run
 from lima2_core.state.run import RunState
-from tango_servers.base import wire_text
+from lima2_core.system.reporter import describe
+from lima2_core.system.wire import description_to_tree
+from tango_servers.base import text_of, wire_text
 from tango_servers.errors import as_dev_failed, payload_or_none
 from tango_servers.process import PROCESS
 from tango_servers.resources import as_tree
@@ -62,6 +66,7 @@ class Lima2Processing(Device):
         if run is None:
             raise NotAvailableError(f"{self.get_name()} belongs to no run of this server")
         self.run = run
+        self.listeners = PROCESS.listeners[self.get_name().lower()]
         self.cursors = {name: stream.cursor() for name, stream in run.pipeline.streams.items()}
         for name in ("is_finished", "last_error"):
             self.set_data_ready_event(name, True)
@@ -146,6 +151,59 @@ class Lima2Processing(Device):
         listed = self.run.pipeline.files
         return [wire_text(name) for name in listed()] if listed is not None else []
 
+    # For the front of the system, which puts the runs of all receivers together
+
+    @attribute(dtype=str, label="Description", doc="What this run will give, for the front (JSON)")
+    def description(self) -> str:
+        return json.dumps(description_to_tree(describe(self.run)))
+
+    @command(dtype_out="DevLong64", doc_out="id of the listener")
+    @as_dev_failed
+    def openNews(self) -> int:
+        """Listen to this run from now on; for the front."""
+        return self.listeners.open()
+
+    @command(
+        dtype_in="DevVarLong64Array",
+        doc_in="id of the listener, number of the news from 1; the same number gives the same",
+        dtype_out="DevEncoded",
+        doc_out=f"{NEWS}: status, and records since the news before",
+    )
+    @as_dev_failed
+    def readNews(self, asked: Any) -> tuple[str, bytes]:
+        """Give a listener what is new; for the front."""
+        if len(asked) != 2:
+            raise ParamError("id of the listener and number of the news are wanted", path="asked")
+        return NEWS, self.listeners.read(int(asked[0]), int(asked[1]))
+
+    @command(dtype_in="DevLong64", doc_in="id of the listener")
+    @as_dev_failed
+    def closeNews(self, listener: int) -> None:
+        """Listen no more."""
+        self.listeners.close(listener)
+
+    @command(
+        dtype_in=str,
+        doc_in="JSON with source, idx (-1 = the newest here) and step (every so many pixels)",
+        dtype_out="DevEncoded",
+        doc_out=f"{DATA_ARRAY}: the frame",
+    )
+    @as_dev_failed
+    def getSourceFrame(self, text: str) -> tuple[str, bytes]:
+        """Give a frame of any source that this run keeps; for the front."""
+        tree = json_tree(text_of(text))
+        source, idx, step = tree.get("source"), tree.get("idx"), tree.get("step", 1)
+        if not (isinstance(source, str) and isinstance(idx, int) and isinstance(step, int)):
+            raise ParamError("source, idx and step are wanted", path="frame")
+        frame = self._frame(source, idx)
+        return DATA_ARRAY, encode_image(frame.data[:, :: max(1, step), :: max(1, step)], frame.idx)
+
+    def _frame(self, source: str, idx: int) -> Frame:
+        tap = self.run.pipeline.taps.get(source)
+        if tap is None:
+            raise NotAvailableError(f"{source} is not kept in this run", source=source)
+        return tap.get(idx)
+
 
 def processing_class(plugin: PipelinePlugin) -> type[Lima2Processing]:
     """The Tango class of a pipeline, with a getter for each source and a pop for each stream."""
@@ -178,10 +236,7 @@ def processing_class(plugin: PipelinePlugin) -> type[Lima2Processing]:
 def _getter(source: SourceInfo) -> Callable[[Lima2Processing, int], tuple[str, bytes]]:
     @as_dev_failed
     def get(self: Lima2Processing, idx: int) -> tuple[str, bytes]:
-        tap = self.run.pipeline.taps.get(source.name)
-        if tap is None:
-            raise NotAvailableError(f"{source.name} is not kept in this run")
-        frame = tap.get(idx)
+        frame = self._frame(source.name, idx)
         return DATA_ARRAY, encode_image(frame.data, frame.idx)
 
     get.__name__ = source.getter

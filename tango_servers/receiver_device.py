@@ -15,6 +15,7 @@ from tango.server import attribute, command, device_property
 from lima2_core.camera.api import CameraEnv
 from lima2_core.camera.dispatch import Share
 from lima2_core.ids import AcqId
+from lima2_core.schema import json_tree
 from lima2_core.service.events import (
     AcquisitionEnded,
     RunFailed,
@@ -26,10 +27,13 @@ from lima2_core.service.link import from_text
 from lima2_core.service.receiver import ReceiverService, ReceiverSettings
 from lima2_core.service.run import Run
 from lima2_core.state.device import AcqState
+from lima2_core.system.reporter import describe
+from lima2_core.system.wire import description_to_tree, order_from_tree
 from tango_servers import discovery, resources
 from tango_servers.base import LimaDevice, text_of
 from tango_servers.errors import as_dev_failed, payload_or_none
 from tango_servers.names import processing_device
+from tango_servers.news import Listeners
 from tango_servers.process import PROCESS
 
 _SENTENCES = {
@@ -303,22 +307,60 @@ class Lima2Receiver(LimaDevice):
         self.service.erase(acq_id)
         self._remove_device(acq_id)
 
+    @command(
+        dtype_in=str,
+        doc_in="acq_id, acquisition, processing, deferred (JSON)",
+        dtype_out=str,
+        doc_out="device, description of the run, and listener: id for readNews there (JSON)",
+    )
+    @as_dev_failed
+    def prepareRun(self, text: str) -> str:
+        """Build a run from a complete order, and listen to it; for the front of the system.
+
+        Unlike after Prepare, ends are announced at once: the front misses none.
+        """
+        order = order_from_tree(json_tree(text_of(text)))
+        self._share = self._find_share()
+        requested = self.service.requested
+        requested.ask_acquisition(json.dumps(dict(order.acquisition)))
+        requested.ask_processing(json.dumps(dict(order.processing)))
+        acq_id = AcqId(discovery.checked_uuid(order.acq_id))
+        prepared = self.service.prepare(acq_id, at_leisure=False, deferred=order.deferred)
+        name = self._add_device(prepared.run)
+        for retired in prepared.retired:
+            self._remove_device(retired)
+        answer = {
+            "device": name,
+            "description": description_to_tree(describe(prepared.run)),
+            "listener": PROCESS.listeners[name.lower()].open(),
+        }
+        return json.dumps(answer)
+
+    @command(dtype_in=str, doc_in="uuid of the run")
+    @as_dev_failed
+    def processRun(self, uuid: str) -> None:
+        """Begin to process a run that was prepared to collect frames first."""
+        self.service.process(AcqId(uuid))
+
     @command(dtype_in=str, doc_in="message of the control part of the camera (JSON)")
     @as_dev_failed
     def cameraMessage(self, text: str) -> None:
         """Take a message of the control part of the camera; for control devices only."""
         self.service.deliver(from_text(text_of(text)))
 
-    def _add_device(self, run: Run) -> None:
+    def _add_device(self, run: Run) -> str:
         name = processing_device(self.get_name(), run.acq_id, self._share.receiver)
         PROCESS.runs[name.lower()] = run
+        PROCESS.listeners[name.lower()] = Listeners(run, self.service)
         tango.Util.instance().create_device(run.plugin.class_name, name)
         with self._devices_lock:
             self._devices[run.acq_id] = name
+        return name
 
     def _remove_device(self, acq_id: AcqId) -> None:
         with self._devices_lock:
             name = self._devices.pop(acq_id, None)
             if name is not None:
                 run = PROCESS.runs.pop(name.lower())
+                PROCESS.listeners.pop(name.lower()).close_all()
                 tango.Util.instance().delete_device(run.plugin.class_name, name)

@@ -48,6 +48,42 @@ def encode_image(data: NDArray[Any], idx: int) -> bytes:
     return _array(data, _CATEGORY_IMAGE, (cols, rows, bands), (1, cols, cols * rows), idx)
 
 
+def encode_image2d(data: NDArray[Any], idx: int) -> bytes:
+    """One band of a frame with its global index, as readers of Lima's own images want it.
+
+    Shapes: ``data`` (rows, cols), at most 65535 each.
+
+    Raises:
+        ValueError: another shape, or a pixel type that has no code.
+    """
+    if data.ndim != 2 or max(data.shape) > _MOST:
+        raise ValueError(f"images of shape {data.shape} have no form on the wire")
+    rows, cols = data.shape
+    return _array(data, _CATEGORY_IMAGE, (cols, rows), (1, cols), idx)
+
+
+def decode_image(block: bytes) -> tuple[int, NDArray[Any]]:
+    """Index and pixels of what `encode_image` put together.
+
+    Shapes: (bands, rows, cols), a view of ``block``.
+
+    Raises:
+        ValueError: it is something else.
+    """
+    try:
+        magic, version, size, category, code, endian, dims, cols, rows, bands, *rest = (
+            _HEADER.unpack_from(block)
+        )
+    except struct.error as error:
+        raise ValueError(f"{len(block)} bytes are no frame") from error
+    known = (magic, category, endian, dims) == (_MAGIC, _CATEGORY_IMAGE, 0, 3)
+    if not known or version < _VERSION or code not in _TYPE_CODES.values():
+        raise ValueError("this is no frame with three axes and an index")
+    dtype = next(np.dtype(name) for name, value in _TYPE_CODES.items() if value == code)
+    data = np.frombuffer(block, dtype.newbyteorder("<"), bands * rows * cols, size)
+    return int(rest[-1]), data.reshape(bands, rows, cols)
+
+
 def encode_vector(data: NDArray[Any], idx: int) -> bytes:
     """A curve with its global index.
 

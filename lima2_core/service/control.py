@@ -54,6 +54,7 @@ class ControlService:
         self._machine = control_machine(name)
         self._requested: AcquisitionParams = plugin.params()
         self._applied: AcquisitionParams | None = None
+        self._acq_id: AcqId | None = None
         self._last_error: Lima2Error | None = None
         self._mailbox = Mailbox(name)
 
@@ -153,6 +154,11 @@ class ControlService:
         return self._machine.state
 
     @property
+    def acq_id(self) -> AcqId | None:
+        """What the detector was prepared for last; None before."""
+        return self._acq_id
+
+    @property
     def last_error(self) -> Lima2Error | None:
         """What went wrong last since Prepare; None if all is well."""
         return self._last_error
@@ -209,6 +215,7 @@ class ControlService:
             raise ParamError("an acquisition needs an id", path="uuid")
         self._camera.check(self._requested)
         self._applied = self._camera.prepare(acq_id, self._requested, self._n_receivers())
+        self._acq_id = acq_id
         self._last_error = None
         self._feed(Event.PREPARED)
 

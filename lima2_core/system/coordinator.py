@@ -10,6 +10,7 @@ import logging
 import queue
 import time
 import uuid
+from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
@@ -32,14 +33,17 @@ from lima2_core.system.ports import (
     UnreachableError,
 )
 from lima2_core.system.run import Member, SystemOrder, SystemRun
-from lima2_core.system.team import PREPARE_S, START_S, STOP_S, Team
+from lima2_core.system.team import PREPARE_S, STOP_S, Team
 from lima2_core.system.watch import RunFeed
 
 log = logging.getLogger(__name__)
 
+ANSWER_S = 2.8
+"""A command has answered by then; Tango looks dead to others after 3.2 s."""
 OUTPUTS_S = 5.0
 """Outputs that need longer after the end go on alone."""
 RUNS_KEPT = 3
+_IDS_KEPT = 1000
 _ENDED = (Phase.DONE, Phase.INCOMPLETE, Phase.DISCARDED)
 
 
@@ -70,6 +74,7 @@ class Coordinator:
         self._runs: dict[AcqId, SystemRun] = {}
         self._threads: dict[AcqId, list[OutputThread]] = {}
         self._current: SystemRun | None = None
+        self._ours: deque[AcqId] = deque(maxlen=_IDS_KEPT)
         self._last_error: Lima2Error | None = None
         self._control_status: ControlStatus | None = None
         self._mailbox = Mailbox(f"system-{control.name}")
@@ -80,12 +85,12 @@ class Coordinator:
         """Prepare all parts together; a fault of earlier is reset first.
 
         Raises:
-            StateError: frames are being taken.
+            StateError: frames are being taken, by us or for another client.
             ParamError: a part refuses; nothing is prepared.
             UnreachableError: a part does not answer; it is named.
         """
         acq_id = acq_id or AcqId(str(uuid.uuid1()))
-        return self._mailbox.call(partial(self._prepare, order, acq_id), PREPARE_S + 1.0)
+        return self._mailbox.call(partial(self._prepare, order, acq_id), ANSWER_S)
 
     def start(self) -> None:
         """Start all parts together.
@@ -94,7 +99,7 @@ class Coordinator:
             StateError: nothing is prepared.
             Lima2Error: a part refuses.
         """
-        self._mailbox.call(lambda: self._feed(Event.START), START_S + 1.0)
+        self._mailbox.call(lambda: self._feed(Event.START), ANSWER_S)
 
     def trigger(self) -> None:
         """Give one software trigger."""
@@ -102,11 +107,11 @@ class Coordinator:
 
     def stop(self) -> None:
         """End the acquisition early, soon; frames taken are processed and saved."""
-        self._mailbox.call(lambda: self._feed(Event.STOP), STOP_S + 1.0)
+        self._mailbox.call(lambda: self._feed(Event.STOP), ANSWER_S)
 
     def reset(self) -> None:
         """Bring all parts to rest, as far as they answer."""
-        self._mailbox.call(self._reset, STOP_S + 1.0)
+        self._mailbox.call(self._reset, ANSWER_S)
 
     def process(self, acq_id: AcqId) -> None:
         """Begin to process a deferred run on all receivers.
@@ -127,7 +132,7 @@ class Coordinator:
 
     def close(self) -> None:
         """End; runs that are not over are left to their receivers."""
-        self._mailbox.call(lambda: self._feed(Event.TERMINATE), STOP_S + 1.0)
+        self._mailbox.call(lambda: self._feed(Event.TERMINATE), ANSWER_S)
         for threads in self._threads.values():
             for thread in threads:
                 thread.finish()
@@ -165,6 +170,10 @@ class Coordinator:
         """Runs that exist, oldest first."""
         return tuple(self._runs.copy().values())
 
+    def knows(self, acq_id: AcqId | None) -> bool:
+        """Whether an acquisition was prepared here, and not by another client."""
+        return acq_id in self._ours
+
     def run(self, acq_id: AcqId) -> SystemRun:
         """A run by its id.
 
@@ -188,12 +197,16 @@ class Coordinator:
     # On the mailbox thread
 
     def _prepare(self, order: SystemOrder, acq_id: AcqId) -> SystemRun:
+        until_s = time.monotonic() + PREPARE_S
         self._machine.require(Event.PREPARED, "prepare")
         self._discard_prepared()
         try:
-            self._team.settle()
+            self._team.settle(self.knows)
+            self._ours.append(acq_id)
             orders = [_order_for(watch.index, order, acq_id) for watch in self._team.watches]
-            applied, detector, prepared = self._team.prepare(acq_id, order.acquisition, orders)
+            applied, detector, prepared = self._team.prepare(
+                acq_id, order.acquisition, orders, max(0.0, until_s - time.monotonic())
+            )
             run = self._assemble(acq_id, order, applied, detector, prepared)
         except Lima2Error as error:
             self._last_error = error

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from lima2_core.data.frame import Frame
@@ -37,11 +38,12 @@ class LocalRun:
     def news(self) -> RunNews:
         return self._reporter.news(self._service.memory(), self._service.pools.limit_bytes)
 
-    def frame(self, source: str, idx: int) -> Frame:
+    def frame(self, source: str, idx: int, step: int = 1) -> Frame:
         tap = self._run.pipeline.taps.get(source)
         if tap is None:
             raise NotAvailableError(f"{source!r} is not kept in this run", source=source)
-        return tap.get(idx)
+        frame = tap.get(idx)
+        return frame if step <= 1 else replace(frame, data=frame.data[:, ::step, ::step])
 
     def close(self) -> None:
         self._reporter.close()
@@ -77,8 +79,12 @@ class LocalReceiver:
         self._service.erase(acq_id)
 
     def status(self) -> ReceiverStatus:
-        error = self._service.last_error
-        return ReceiverStatus(self._service.state, str(error) if error is not None else "")
+        error, run = self._service.last_error, self._service.current
+        return ReceiverStatus(
+            self._service.state,
+            str(error) if error is not None else "",
+            run.acq_id if run is not None else None,
+        )
 
 
 class LocalControl:
@@ -115,6 +121,7 @@ class LocalControl:
             self._service.state,
             self._service.nb_frames_acquired,
             str(error) if error is not None else "",
+            self._service.acq_id,
         )
 
     def detector_info(self) -> Mapping[str, Any]:

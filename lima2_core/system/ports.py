@@ -102,8 +102,8 @@ class RunPort(Protocol):
         """What came since the last call, which belongs to this port alone."""
         ...
 
-    def frame(self, source: str, idx: int) -> Frame:
-        """A frame by its index; -1 is the newest there.
+    def frame(self, source: str, idx: int, step: int = 1) -> Frame:
+        """A frame by its index; -1 is the newest there. Of its pixels one in ``step``, each way.
 
         Raises:
             NotAvailableError: not yet, not any more, or never.
@@ -121,6 +121,8 @@ class ReceiverStatus:
 
     state: AcqState
     error: str = ""
+    acq_id: AcqId | None = None
+    """What it was prepared for last, by whomever; None if never."""
 
 
 class ReceiverPort(Protocol):
@@ -152,6 +154,8 @@ class ControlStatus:
     state: AcqState
     nb_frames_acquired: int
     error: str = ""
+    acq_id: AcqId | None = None
+    """What it was prepared for last, by whomever; None if never."""
 
 
 class ControlPort(Protocol):

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
-from lima2_core.errors import BusyError, Lima2Error
+from lima2_core.errors import BusyError, Lima2Error, StateError
 from lima2_core.ids import AcqId
 from lima2_core.service.mailbox import Mailbox, Pending
 from lima2_core.state.device import AcqState
@@ -28,10 +28,12 @@ from lima2_core.system.watch import POLL_S, ReceiverWatch
 
 log = logging.getLogger(__name__)
 
-PREPARE_S = 2.8
+PREPARE_S = 2.6
 """All parts have answered a prepare by then, or it is refused."""
-START_S = 2.0
-STOP_S = 2.0
+SETTLE_S = 1.2
+"""Part of it in which parts are brought to rest."""
+START_S = 1.3
+STOP_S = 1.3
 
 Jobs = Sequence[tuple[str, Pending]]
 
@@ -49,7 +51,11 @@ class Team:
         self._asked = False
 
     def prepare(
-        self, acq_id: AcqId, acquisition: Mapping[str, Any], orders: Sequence[RunOrder]
+        self,
+        acq_id: AcqId,
+        acquisition: Mapping[str, Any],
+        orders: Sequence[RunOrder],
+        timeout_s: float = PREPARE_S,
     ) -> tuple[Mapping[str, Any], Mapping[str, Any], Sequence[tuple[RunPort, RunDescription]]]:
         """Prepare all; the applied parameters, the detector, and the runs of the receivers.
 
@@ -66,21 +72,43 @@ class Team:
             for watch, order in zip(self.watches, orders, strict=True)
         ]
         try:
-            (applied, detector), *prepared = _gather(jobs, PREPARE_S)
+            (applied, detector), *prepared = _gather(jobs, timeout_s)
         except Lima2Error:
             self.give_back(acq_id)
             raise
         return applied, detector, prepared
 
-    def settle(self) -> None:
-        """Bring parts to rest that an earlier fault, or another client, left behind.
+    def settle(self, ours: Callable[[AcqId | None], bool]) -> None:
+        """Bring parts to rest that a fault, or a lost run of ours, left behind.
+
+        Args:
+            ours: whether we prepared an acquisition; those of others are not disturbed.
 
         Raises:
             UnreachableError: one does not answer.
+            StateError: one takes frames for another client; nothing is changed.
         """
-        jobs = [(w.name, w.submit(partial(_settle_receiver, w.port))) for w in self.watches]
-        jobs.append((self.control.name, self._box.submit(partial(_settle_control, self.control))))
-        _gather(jobs, PREPARE_S / 2)
+        until_s = time.monotonic() + SETTLE_S
+        jobs = [(watch.name, watch.submit(watch.port.status)) for watch in self.watches]
+        jobs.append((self.control.name, self._box.submit(self.control.status)))
+        statuses = _gather(jobs, SETTLE_S)
+        for (name, _), status in zip(jobs, statuses, strict=True):
+            if status.state is AcqState.RUNNING and not ours(status.acq_id):
+                raise StateError(
+                    f"{name} is busy with an acquisition of another client ({status.acq_id}); "
+                    "wait for its end, or end it there",
+                    device=name,
+                    acq_id=status.acq_id,
+                )
+        *of_receivers, of_control = statuses
+        resets = [
+            (watch.name, watch.submit(watch.port.reset))
+            for watch, status in zip(self.watches, of_receivers, strict=True)
+            if status.state not in (AcqState.IDLE, AcqState.PREPARED)
+        ]
+        if of_control.state in (AcqState.FAULT, AcqState.RUNNING):
+            resets.append((self.control.name, self._box.submit(self.control.reset)))
+        _gather(resets, max(0.0, until_s - time.monotonic()))
 
     def start(self) -> None:
         """Start the receivers, then the detector.
@@ -114,8 +142,8 @@ class Team:
 
     def give_back(self, acq_id: AcqId) -> None:
         """Undo a prepare as far as it went."""
-        for watch in self.watches:
-            watch.submit(partial(_give_back, watch.port, acq_id))
+        self._box.submit(partial(_quietly, partial(_disarm, self.control, acq_id)))
+        self.erase(acq_id)
 
     def erase(self, acq_id: AcqId) -> None:
         """Have all receivers forget a run."""
@@ -153,25 +181,10 @@ def _prepare_one(port: ReceiverPort, order: RunOrder) -> tuple[RunPort, RunDescr
     return run, run.describe()
 
 
-def _give_back(port: ReceiverPort, acq_id: AcqId) -> None:
-    """Undo a prepare as far as it went."""
-    _quietly(port.reset)
-    _quietly(partial(port.erase, acq_id))
-
-
-def _settle_receiver(port: ReceiverPort) -> None:
-    """Bring a receiver to rest, unless it is."""
-    if port.status().state not in (AcqState.IDLE, AcqState.PREPARED):
-        port.reset()
-
-
-def _settle_control(control: ControlPort) -> None:
-    """Bring the detector to rest, unless it is."""
-    state = control.status().state
-    if state is AcqState.FAULT:
-        control.reset()
-    elif state is AcqState.RUNNING:
-        control.stop()
+def _disarm(control: ControlPort, acq_id: AcqId) -> None:
+    """Bring the detector to rest, if it still waits for the start of this acquisition."""
+    status = control.status()
+    if status.acq_id == acq_id and status.state is AcqState.PREPARED:
         control.close()
 
 
@@ -208,7 +221,10 @@ def _gather(jobs: Jobs, timeout_s: float) -> list[Any]:
         raise UnreachableError(f"{' and '.join(late)} did not answer within {timeout_s:g} s")
     if errors:
         first = errors[0][1]
-        text = "; ".join(f"{name}: {failure}" for name, failure in errors)
+        text = "; ".join(
+            str(failure) if name in str(failure) else f"{name}: {failure}"
+            for name, failure in errors
+        )
         if isinstance(first, BusyError | UnreachableError):
             raise UnreachableError(text)
         if isinstance(first, Lima2Error):

@@ -8,7 +8,9 @@ import pytest
 from lima2_core.data.encoding import (
     DATA_ARRAY,
     STRUCTURED_ARRAY,
+    decode_image,
     encode_image,
+    encode_image2d,
     encode_records,
     encode_vector,
 )
@@ -129,3 +131,48 @@ def test_more_records_than_the_header_can_tell_are_all_there():
 
     assert struct.unpack_from(HEADER, encoded)[7] == 65535
     assert len(encoded) == 64 + 70_000 * 8
+
+
+def test_an_image_has_two_dimensions_and_its_index():
+    image = np.arange(6, dtype=np.uint16).reshape(2, 3)
+
+    encoded = encode_image2d(image, 2**40)
+
+    header = struct.unpack_from(HEADER, encoded)
+    assert header[:7] == (0x44544159, 3, 64, 2, 1, 0, 2)
+    assert header[7:13] == (3, 2, 0, 0, 0, 0)
+    assert header[-1] == 2**40
+    assert encoded[64:] == image.tobytes()
+
+
+def test_blissdata_reads_an_image():
+    image_utils = pytest.importorskip("blissdata.lima.image_utils")
+    image = np.arange(6, dtype=np.float32).reshape(2, 3)
+
+    decoded = image_utils.decode_devencoded_image(("DATA_ARRAY", encode_image2d(image, 7)))
+
+    assert decoded.frame_id == 7
+    assert decoded.array.tolist() == image.tolist()
+
+
+def test_a_shape_that_is_no_image_is_refused():
+    with pytest.raises(ValueError, match="no form on the wire"):
+        encode_image2d(np.zeros((1, 2, 2), np.uint8), 0)
+
+
+def test_a_frame_comes_back_as_it_was():
+    image = np.arange(24, dtype=np.int32).reshape(2, 3, 4)
+
+    idx, data = decode_image(encode_image(image, 11))
+
+    assert idx == 11
+    assert data.dtype == image.dtype
+    assert data.tolist() == image.tolist()
+
+
+@pytest.mark.parametrize(
+    "block", [b"", bytes(64), encode_vector(np.zeros(2, np.uint8), 0), encode_records(np.zeros(1))]
+)
+def test_what_is_no_frame_is_not_decoded(block):
+    with pytest.raises(ValueError, match="no frame"):
+        decode_image(block)
