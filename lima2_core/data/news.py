@@ -55,11 +55,19 @@ def unpack(block: bytes) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
 
 
 def dtype_of(description: Any) -> np.dtype[Any]:
-    """The dtype that `numpy.lib.format.dtype_to_descr` described, after a way through JSON."""
-    if isinstance(description, str):
-        dtype = np.dtype(description)
-    else:
-        dtype = np.dtype([tuple(field) for field in description])
+    """The dtype that `numpy.lib.format.dtype_to_descr` described, after a way through JSON.
+
+    Raises:
+        ValueError: it is no dtype of plain values.
+    """
+    dtype: np.dtype[Any] = np.dtype(_descr(description))
     if dtype.hasobject:
         raise ValueError("objects do not cross processes")
     return dtype
+
+
+def _descr(description: Any) -> Any:
+    """A description with tuples, which JSON made lists of: fields, and shapes of fields."""
+    if isinstance(description, str):
+        return description
+    return [(name, _descr(kind), *map(tuple, shape)) for name, kind, *shape in description]

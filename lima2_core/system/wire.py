@@ -95,7 +95,18 @@ def description_to_tree(description: RunDescription) -> dict[str, Any]:
 
 
 def description_from_tree(tree: Mapping[str, Any]) -> RunDescription:
-    """Put a description together."""
+    """Put a description together.
+
+    Raises:
+        ParamError: it is none.
+    """
+    try:
+        return _description(tree)
+    except (LookupError, TypeError, ValueError) as error:
+        raise ParamError(f"this describes no run: {error}", path="description") from error
+
+
+def _description(tree: Mapping[str, Any]) -> RunDescription:
     placement = tree["placement"]
     return RunDescription(
         input_spec=spec_from_tree(tree["input_spec"]),
@@ -121,6 +132,13 @@ def status_to_tree(status: RunStatus) -> dict[str, Any]:
 
 
 def status_from_tree(tree: Mapping[str, Any]) -> RunStatus:
-    """Put a status together."""
-    queues = {name: (int(level), int(size)) for name, (level, size) in tree["queues"].items()}
-    return RunStatus(**{**tree, "queues": queues})
+    """Put a status together.
+
+    Raises:
+        ParamError: it is none.
+    """
+    try:
+        queues = {name: (int(level), int(size)) for name, (level, size) in tree["queues"].items()}
+        return RunStatus(**{**tree, "queues": queues})
+    except (LookupError, TypeError, ValueError, AttributeError) as error:
+        raise ParamError(f"this is no status of a run: {error}", path="status") from error
