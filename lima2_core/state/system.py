@@ -45,7 +45,9 @@ TABLE: Mapping[tuple[S, Event], tuple[S, Sequence[Effect]]] = {
     (S.PREPARED, Event.RESET): (S.IDLE, [Effect.DISCARD]),
     (S.RUNNING, Event.RESET): (S.IDLE, [Effect.STOP]),
     (S.FAULT, Event.RESET): (S.IDLE, []),
-    **{(state, Event.TERMINATE): (S.TERMINATE, [Effect.STOP]) for state in S},
+    **{(state, Event.TERMINATE): (S.TERMINATE, []) for state in S},
+    (S.PREPARED, Event.TERMINATE): (S.TERMINATE, [Effect.DISCARD]),
+    (S.RUNNING, Event.TERMINATE): (S.TERMINATE, [Effect.STOP]),
 }
 
 

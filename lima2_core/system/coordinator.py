@@ -15,20 +15,19 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
-from lima2_core.errors import Lima2Error, NotAvailableError
+from lima2_core.errors import Lima2Error, NotAvailableError, ParamError
 from lima2_core.ids import AcqId
 from lima2_core.service.events import RunFinished, RunsChanged, ServiceEvent, StateChanged
 from lima2_core.service.mailbox import Mailbox
 from lima2_core.state.device import AcqState
 from lima2_core.state.system import Effect, Event, Phase, PhaseEvent, system_machine
-from lima2_core.system.output_thread import OutputThread
+from lima2_core.system.output_thread import Outputs, OutputThread
 from lima2_core.system.outputs import RunOutput
 from lima2_core.system.ports import (
     ControlPort,
     ControlStatus,
     ReceiverPort,
     RunDescription,
-    RunOrder,
     RunPort,
     UnreachableError,
 )
@@ -40,6 +39,8 @@ log = logging.getLogger(__name__)
 
 ANSWER_S = 2.8
 """A command has answered by then; Tango looks dead to others after 3.2 s."""
+CONCLUDE_S = 1.0
+"""A detector that has not told by then how many frames it exposed is not waited for."""
 OUTPUTS_S = 5.0
 """Outputs that need longer after the end go on alone."""
 RUNS_KEPT = 3
@@ -72,7 +73,8 @@ class Coordinator:
         self._team = Team(control, receivers)
         self._machine = system_machine(control.name)
         self._runs: dict[AcqId, SystemRun] = {}
-        self._threads: dict[AcqId, list[OutputThread]] = {}
+        self._left: list[Outputs] = []
+        """Outputs of forgotten runs that are still at work."""
         self._current: SystemRun | None = None
         self._ours: deque[AcqId] = deque(maxlen=_IDS_KEPT)
         self._last_error: Lima2Error | None = None
@@ -133,13 +135,12 @@ class Coordinator:
     def close(self) -> None:
         """End; runs that are not over are left to their receivers."""
         self._mailbox.call(lambda: self._feed(Event.TERMINATE), ANSWER_S)
-        for threads in self._threads.values():
-            for thread in threads:
-                thread.finish()
+        outputs = (*(run.outputs for run in self._runs.values()), *self._left)
+        for one in outputs:
+            one.finish()
         until_s = time.monotonic() + 1.0
-        for threads in self._threads.values():
-            for thread in threads:
-                thread.join(max(0.0, until_s - time.monotonic()))
+        for one in outputs:
+            one.join(until_s)
         self._mailbox.close()
         self._team.close()
         self.events.put(None)
@@ -187,7 +188,8 @@ class Coordinator:
 
     def outputs(self, acq_id: AcqId) -> Sequence[OutputThread]:
         """The outputs of a run."""
-        return tuple(self._threads.get(acq_id, ()))
+        run = self._runs.get(acq_id)
+        return run.outputs.threads if run is not None else ()
 
     @property
     def control_status(self) -> ControlStatus | None:
@@ -199,24 +201,24 @@ class Coordinator:
     def _prepare(self, order: SystemOrder, acq_id: AcqId) -> SystemRun:
         until_s = time.monotonic() + PREPARE_S
         self._machine.require(Event.PREPARED, "prepare")
+        if acq_id in self._runs:
+            raise ParamError("an acquisition needs an id that was not used before", path="uuid")
         self._discard_prepared()
         try:
             self._team.settle(self.knows)
             self._ours.append(acq_id)
-            orders = [_order_for(watch.index, order, acq_id) for watch in self._team.watches]
+            orders = [order.part(watch.index, acq_id) for watch in self._team.watches]
             applied, detector, prepared = self._team.prepare(
                 acq_id, order.acquisition, orders, max(0.0, until_s - time.monotonic())
             )
             run = self._assemble(acq_id, order, applied, detector, prepared)
         except Lima2Error as error:
             self._last_error = error
+            if self.state is AcqState.PREPARED:  # what was prepared before is gone
+                self._feed(Event.RESET)
             raise
         self._last_error = None
         self._runs[acq_id] = self._current = run
-        self._threads[acq_id] = [
-            OutputThread(output, run.view, partial(self._note_output, run))
-            for output in self._outputs()
-        ]
         for watch, member in zip(self._team.watches, run.members, strict=True):
             watch.follow(
                 RunFeed(member.port, partial(run.take, watch.index), partial(run.lose, watch.index))
@@ -238,28 +240,34 @@ class Coordinator:
             Member(watch.name, port)
             for watch, (port, _) in zip(self._team.watches, prepared, strict=True)
         ]
-        return SystemRun(
-            acq_id,
-            order,
-            applied,
-            detector,
-            members,
-            [description for _, description in prepared],
-            self._device_of(acq_id),
-            lambda run: self._mailbox.post(partial(self._check, run)),
-        )
+        try:
+            run = SystemRun(
+                acq_id,
+                order,
+                applied,
+                detector,
+                members,
+                [description for _, description in prepared],
+                self._device_of(acq_id),
+                lambda run: self._mailbox.post(partial(self._check, run)),
+            )
+            run.outputs = Outputs(self._outputs(), run.view, partial(self._note_output, run))
+            return run
+        except BaseException:
+            for member in members:
+                member.port.close()
+            self._team.give_back(acq_id)
+            raise
 
     def _discard_prepared(self) -> None:
         run = self._current
         if run is not None and run.phase is Phase.PREPARED:
-            run.feed(PhaseEvent.DISCARD)
-            for thread in self._threads.get(run.acq_id, ()):
-                thread.abandon()
+            run.discard()
+            run.outputs.abandon()
             self._team.give_back(run.acq_id)
 
     def _retire(self) -> None:
-        ended = [run for run in self._runs.values() if run.phase in _ENDED]
-        for run in ended[: max(0, len(ended) - RUNS_KEPT)]:
+        for run in [run for run in self._runs.values() if run.phase in _ENDED][:-RUNS_KEPT]:
             self._forget(run)
 
     def _erase(self, acq_id: AcqId) -> None:
@@ -271,20 +279,21 @@ class Coordinator:
 
     def _forget(self, run: SystemRun) -> None:
         del self._runs[run.acq_id]
-        self._threads.pop(run.acq_id, None)
+        self._left = [one for one in self._left if not one.done]
+        self._left.append(run.outputs)
         self._team.erase(run.acq_id)
 
     def _feed(self, event: Event) -> None:
         before = self.state
-        try:
-            for effect in self._machine.feed(event):
-                self._carry_out(effect)
-        finally:
-            if self.state is not before:
-                log.info("system %s: %s after %s", self.control.name, self.state.name, event.name)
-                self.events.put(StateChanged(self.state))
+        effects = self._machine.feed(event)
+        # Told before the effects, one of which may be the next change.
+        if self.state is not before:
+            log.info("system %s: %s after %s", self.control.name, self.state.name, event.name)
+            self.events.put(StateChanged(self.state))
+        for effect in effects:
+            self._carry_out(effect, event)
 
-    def _carry_out(self, effect: Effect) -> None:
+    def _carry_out(self, effect: Effect, event: Event) -> None:
         run = self._current
         if run is None:
             return
@@ -293,18 +302,17 @@ class Coordinator:
         elif effect is Effect.DISCARD:
             self._discard_prepared()
         elif run.phase is Phase.RUNNING:
-            self._team.stop()
+            # Only who asks for a stop waits for the answers.
+            self._team.stop(STOP_S if event in (Event.STOP, Event.TERMINATE) else 0.0)
 
     def _start(self, run: SystemRun) -> None:
         run.started_wall_s = time.time()
         run.feed(PhaseEvent.START)
         try:
             self._team.start()
-        except UnreachableError as error:
-            # The watch of the receiver notices by itself; the others are on their way.
-            self._fail(run, error)
         except Lima2Error as error:
             self._fail(run, error)
+            self._team.recall()
             raise
         self._team.follow_control(
             lambda news: self._mailbox.post(partial(self._note_control, run, news)),
@@ -317,60 +325,55 @@ class Coordinator:
         self._last_error = None
 
     def _fail(self, run: SystemRun, error: Lima2Error) -> None:
-        run.causes.append(str(error))
-        self._last_error = error
+        run.fail(str(error))
         if run is self._current:
+            self._last_error = error
             self._feed(Event.FAILED)
 
     # What follows from the news of a run
 
     def _check(self, run: SystemRun) -> None:
         """See what the news of a run mean: stop it, end its acquisition, end it."""
+        if run.phase is Phase.PREPARED and any(member.ended for member in run.members):
+            gone = "; ".join(run.causes) or "a receiver was prepared by another client"
+            self._fail(run, UnreachableError(f"what was prepared is gone: {gone}"))
         if run.phase is Phase.RUNNING:
-            self._apply_policy(run)
+            if self.state is AcqState.RUNNING and (error := run.breach()) is not None:
+                self._fail(run, error)
             if not run.acquiring:
-                run.exposed = max(run.exposed, run.ledger.highest)
-                run.feed(PhaseEvent.ACQUIRED)
-                self._team.close_acquisition()
-                if run is self._current:
-                    self._feed(Event.ENDED)
-        if run.phase is Phase.PREPARED and any(member.lost for member in run.members):
-            self._fail(run, UnreachableError("; ".join(run.causes)))
-        if run.phase is Phase.DRAINING and run.ended:
+                self._note_acquired(run)
+        if run.phase is Phase.DRAINING and run.ended and run.exposed_known:
             self._end(run)
 
-    def _apply_policy(self, run: SystemRun) -> None:
-        if run is not self._current or self.state is not AcqState.RUNNING:
+    def _note_acquired(self, run: SystemRun) -> None:
+        run.feed(PhaseEvent.ACQUIRED)
+        if run is not self._current:
+            run.note_exposed(None)  # the detector counts for another by now
             return
-        policy = run.order.policy
-        if any(member.lost for member in run.members) and policy.receiver_lost == "abort":
-            self._last_error = UnreachableError("; ".join(run.causes))
-            self._feed(Event.FAILED)
-        elif policy.frame_lost == "fail" and run.ledger.summary().lost:
-            self._last_error = Lima2Error(f"a frame was lost: {run.verdict()}")
-            self._feed(Event.FAILED)
+        self._team.conclude(lambda news: self._mailbox.post(partial(self._conclude, run, news)))
+        self._mailbox.post(partial(self._conclude, run, None), CONCLUDE_S)
+        self._feed(Event.ENDED)
+
+    def _conclude(self, run: SystemRun, news: ControlStatus | Lima2Error | None) -> None:
+        """Take what the detector says at its end, if it says anything."""
+        if isinstance(news, ControlStatus):
+            self._control_status = news
+            run.note_exposed(news.nb_frames_acquired)
+        else:
+            run.note_exposed(None)
+        self._check(run)
 
     def _end(self, run: SystemRun) -> None:
-        outputs = self._threads.get(run.acq_id, [])
-
-        def survivors(source: str, receiver: int) -> int | None:
-            for thread in outputs:
-                rows = thread.output.survivors(source, receiver)
-                if rows is not None:
-                    return rows
-            return None
-
-        run.settle(survivors)
+        run.settle(run.outputs.survivors)
         run.ended_wall_s = time.time()
         run.feed(PhaseEvent.PROCESSED)
-        for thread in outputs:
-            thread.finish()
+        run.outputs.finish()
         self._mailbox.post(partial(self._written, run), OUTPUTS_S)
         self._note_output(run)
 
     def _note_output(self, run: SystemRun) -> None:
         """Close the books once all outputs are done; from any thread."""
-        if all(thread.done.is_set() for thread in self._threads.get(run.acq_id, ())):
+        if run.outputs.done:
             self._mailbox.post(partial(self._written, run))
 
     def _written(self, run: SystemRun) -> None:
@@ -395,14 +398,3 @@ class Coordinator:
             news = Lima2Error(f"{self.control.name}: {news.error}")
         if run is self._current and self.state is AcqState.RUNNING:
             self._fail(run, news)
-
-
-def _order_for(receiver: int, order: SystemOrder, acq_id: AcqId) -> RunOrder:
-    """The parameters as one receiver gets them: with its own part of file names."""
-    processing = {
-        name: {**group, "filename_rank": receiver}
-        if isinstance(group, Mapping) and "filename_prefix" in group
-        else group
-        for name, group in order.processing.items()
-    }
-    return RunOrder(acq_id, order.acquisition, processing, order.deferred)

@@ -51,6 +51,12 @@ def layout_of(descriptions: Sequence[RunDescription]) -> Layout:
             raise ParamError(f"receiver {n} prepared another pipeline than receiver 0", path="proc")
         if (other.placement is None) != (first.placement is None):
             raise ParamError("some receivers have parts of frames, some whole ones", path="det")
+        if other.placement is not None and not _stays_in_place(other):
+            raise ParamError(
+                "parts of frames cannot be put together once the processing has changed their "
+                "geometry; change it in the detector, or give whole frames to the receivers",
+                path="proc.geometry",
+            )
     placements = tuple(one.placement for one in descriptions if one.placement is not None)
     parts = len(descriptions) if placements else 1
     known = bool(placements) or first.keeps_rows
@@ -76,6 +82,12 @@ def layout_of(descriptions: Sequence[RunDescription]) -> Layout:
         sources=sources,
         saved={name: _whole(one.spec, placements) for name, one in first.saved.items()},
     )
+
+
+def _stays_in_place(description: RunDescription) -> bool:
+    """Whether processed frames lie where those of the camera do."""
+    before, after = description.input_spec, description.output_spec
+    return before.shape[1:] == after.shape[1:] and before.affine == after.affine
 
 
 def _whole(spec: FrameSpec, placements: Sequence[Placement]) -> FrameSpec:

@@ -65,8 +65,10 @@ class LedgerSummary:
         """The verdict, for people."""
         total = sum(self.counts.values()) + self.open
         valid = self.counts.get(Validity.VALID, 0)
+        if total == 0:
+            return "there are no frames"
         if valid == total:
-            return f"all {total} frames are valid"
+            return "the only frame is valid" if total == 1 else f"all {total} frames are valid"
         others = [
             f"{count} {code.name.lower().replace('_', ' ')}"
             for code, count in sorted(self.counts.items())
@@ -74,7 +76,8 @@ class LedgerSummary:
         ]
         if self.open:
             others.append(f"{self.open} still open")
-        return f"{valid} of {total} frames are valid; {', '.join(others)}"
+        counted = f"{valid} of {total} frames {'is' if valid == 1 else 'are'} valid"
+        return f"{counted}; {', '.join(others)}"
 
 
 class Ledger:
@@ -129,10 +132,12 @@ class Ledger:
             idx, rows = idx[new], rows[new]
             self._row[idx, part] = rows["row"]
             self._part_code[idx, part] = rows["code"]
-            self._timestamp_s[idx] = rows["timestamp_s"]
+            # A part that is missing has no time; the others have.
+            self._timestamp_s[idx] = np.maximum(self._timestamp_s[idx], rows["timestamp_s"])
             if self.parts == 1:
                 self._receiver[idx] = receiver
             self._settle(idx)
+            self._reach(int(idx[-1]) + 1 if len(idx) else 0)
 
     def lose(self, indices: NDArray[Any], code: Validity, receiver: int | None = None) -> None:
         """Settle what is open of frames as missing; with parts, only that of ``receiver``.
@@ -148,16 +153,35 @@ class Ledger:
             self._part_code[indices, part] = np.where(codes == OPEN, np.uint8(code), codes)
             self._settle(indices)
 
-    def revise(self, indices: NDArray[Any], code: Validity, receiver: int | None = None) -> None:
-        """Change settled entries: frames that were told of, and turn out to be lost after all.
+    def strike(self, receiver: int, row: int, code: Validity) -> NDArray[np.int64]:
+        """Count what a receiver has from ``row`` on as missing, though it was told of.
+
+        Returns:
+            The frames that this concerns.
+        """
+        part = receiver if self.parts > 1 else 0
+        with self._lock:
+            rows, codes = self._row[: self._size, part], self._part_code[: self._size, part]
+            struck = (rows >= row) & np.isin(codes, _THERE)
+            if self.parts == 1:
+                struck &= self._receiver[: self._size] == receiver
+            indices = np.flatnonzero(struck)
+            self._part_code[indices, part] = int(code)
+            self._settle(indices)
+            return indices
+
+    def revise(
+        self, indices: NDArray[Any], old: Validity, new: Validity, receiver: int | None = None
+    ) -> None:
+        """Give another class to what is ``old`` of frames; with parts, only that of ``receiver``.
 
         Shapes: (n,) frame indices, each once.
         """
-        if len(indices) == 0:
-            return
         part = slice(None) if self.parts == 1 or receiver is None else receiver
         with self._lock:
-            self._part_code[indices, part] = int(code)
+            indices = indices[indices < self._size]
+            codes = self._part_code[indices, part]
+            self._part_code[indices, part] = np.where(codes == old, np.uint8(new), codes)
             self._settle(indices)
 
     def end(self, total: int, code: Validity = Validity.NEVER_SENT) -> None:
@@ -182,6 +206,13 @@ class Ledger:
                 self._row[here].copy(),
                 self._timestamp_s[here].copy(),
             )
+
+    def last_sent(self) -> int:
+        """One more than the highest index of a frame that was exposed, as far as it is known."""
+        with self._lock:
+            code = self._code[: self._size]
+            sent = np.flatnonzero((code != OPEN) & (code != Validity.NEVER_SENT))
+            return int(sent[-1]) + 1 if len(sent) else 0
 
     def open_indices(self, total: int, receiver: int | None = None) -> NDArray[np.int64]:
         """Frames below ``total`` that are not settled; with parts, by that of ``receiver``."""
@@ -208,14 +239,19 @@ class Ledger:
         self._code[idx] = new
         np.subtract.at(self._counts, old[old != OPEN], 1)
         np.add.at(self._counts, new, 1)
-        if len(idx):
-            self._highest = max(self._highest, int(idx.max()) + 1)
+        self._reach(int(idx.max()) + 1 if len(idx) else 0)
         while self._front < self._size:
             ahead = self._code[self._front : min(self._size, self._front + 65536)] == OPEN
             if ahead.any():
                 self._front += int(ahead.argmax())
                 return
             self._front += len(ahead)
+
+    def _reach(self, size: int) -> None:
+        """Note that there are so many frames, if not more."""
+        self._highest = max(self._highest, size)
+        if self.expected is not None:
+            self.expected = max(self.expected, self._highest)
 
     def _reserve(self, size: int) -> None:
         """Have room for ``size`` entries; those beyond what was told of are open."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -17,26 +16,23 @@ _FIRST_WINDOW = 256
 class RecordMerger:
     """Takes the records of frames in any order and appends them to one stream in frame order.
 
+    In the records of a missing frame all floats are not-a-number and all integers zero, except
+    the index.
+
     Args:
         spec: of the records of one frame; ``dtype`` has a field ``frame_idx``.
-        missing: makes the records of a frame that has none. By default all floats in them are
-            not-a-number and all integers zero, except the index.
 
     Threads: everything from any thread.
     """
 
-    def __init__(
-        self,
-        spec: RecordSpec,
-        missing: Callable[[int], NDArray[Any]] | None = None,
-        limit_bytes: int = 2**28,
-    ) -> None:
+    def __init__(self, spec: RecordSpec, limit_bytes: int = 2**28) -> None:
         self.spec = spec
         self.stream = RecordStream(spec, limit_bytes=limit_bytes)
         """The merged records; its cursors are the readers."""
-        self._missing = missing or self._blank
         self._window = np.zeros((_FIRST_WINDOW, spec.rows_per_frame), spec.dtype)
         self._filled = np.zeros(_FIRST_WINDOW, bool)
+        self._used = 0
+        """Places of the window up to the last one that is filled."""
         self._front = 0
         self._lock = threading.Lock()
 
@@ -45,53 +41,70 @@ class RecordMerger:
         """Frames below this index have been appended to the stream."""
         return self._front
 
+    @property
+    def highest(self) -> int:
+        """One more than the highest index of a frame whose records came."""
+        return self._front + self._used
+
     def put(self, records: NDArray[Any]) -> None:
         """Take the records of whole frames; those of frames already there are left out.
 
         Shapes: (frames * rows_per_frame,) of ``spec.dtype``.
         """
         frames = records.reshape(-1, self.spec.rows_per_frame)
+        # Of an index that comes twice an assignment would keep the last.
+        idx, first = np.unique(frames["frame_idx"][:, 0].astype(np.int64), return_index=True)
         with self._lock:
-            idx = frames["frame_idx"][:, 0].astype(np.int64)
-            ahead = idx >= self._front
-            idx, frames = idx[ahead], frames[ahead]
-            if len(idx) == 0:
-                return
-            self._reserve(int(idx.max()) + 1 - self._front)
-            self._window[idx - self._front] = frames
-            self._filled[idx - self._front] = True
-            self._advance()
+            new = self._missing(idx)
+            self._fill(idx[new], frames[first[new]])
 
     def miss(self, indices: NDArray[Any]) -> None:
         """Make the records of frames that are known to be missing.
 
-        Shapes: (n,) frame indices.
+        Shapes: (n,) frame indices, each once.
         """
         with self._lock:
-            for idx in indices[indices >= self._front].tolist():
-                self._reserve(idx + 1 - self._front)
-                if not self._filled[idx - self._front]:
-                    self._window[idx - self._front] = self._missing(idx)
-                    self._filled[idx - self._front] = True
-            self._advance()
+            indices = indices[self._missing(indices)]
+            self._fill(indices, self._blank(indices))
 
     def open_indices(self, total: int) -> NDArray[np.int64]:
         """Frames below ``total`` whose records have not come."""
         with self._lock:
-            if total <= self._front:
-                return np.empty(0, np.int64)
-            self._reserve(total - self._front)
-            return np.flatnonzero(~self._filled[: total - self._front]) + self._front
+            used = min(self._used, max(0, total - self._front))
+            holes = np.flatnonzero(~self._filled[:used]) + self._front
+            beyond = np.arange(self._front + used, total)
+            return np.concatenate([holes, beyond])
+
+    def _missing(self, idx: NDArray[Any]) -> NDArray[np.bool_]:
+        """Which of these frames have no records yet."""
+        missing = idx >= self._front
+        here = missing & (idx < self._front + self._used)
+        missing[here] = ~self._filled[idx[here] - self._front]
+        return missing
+
+    def _fill(self, idx: NDArray[Any], frames: NDArray[Any]) -> None:
+        if len(idx) == 0:
+            return
+        used = max(self._used, int(idx.max()) + 1 - self._front)
+        self._reserve(used)
+        self._window[idx - self._front] = frames
+        self._filled[idx - self._front] = True
+        self._used = used
+        self._advance()
 
     def _advance(self) -> None:
-        ready = len(self._filled) if self._filled.all() else int(self._filled.argmin())
+        """Append what is complete; only places in use are moved, as the window may be large."""
+        used = self._used
+        filled = self._filled[:used]
+        ready = used if filled.all() else int(filled.argmin())
         if ready == 0:
             return
         self.stream.append(self._window[:ready].reshape(-1))
-        left = len(self._filled) - ready
-        self._window[:left] = self._window[ready:]
-        self._filled[:left] = self._filled[ready:]
-        self._filled[left:] = False
+        left = used - ready
+        self._window[:left] = self._window[ready:used]
+        self._filled[:left] = self._filled[ready:used]
+        self._filled[left:used] = False
+        self._used = left
         self._front += ready
 
     def _reserve(self, size: int) -> None:
@@ -100,14 +113,14 @@ class RecordMerger:
         capacity = max(size, 2 * len(self._filled))
         window = np.zeros((capacity, self.spec.rows_per_frame), self.spec.dtype)
         filled = np.zeros(capacity, bool)
-        window[: len(self._filled)] = self._window
-        filled[: len(self._filled)] = self._filled
+        window[: self._used] = self._window[: self._used]
+        filled[: self._used] = self._filled[: self._used]
         self._window, self._filled = window, filled
 
-    def _blank(self, idx: int) -> NDArray[Any]:
-        records = np.zeros(self.spec.rows_per_frame, self.spec.dtype)
+    def _blank(self, idx: NDArray[Any]) -> NDArray[Any]:
+        records = np.zeros((len(idx), self.spec.rows_per_frame), self.spec.dtype)
         for name in self.spec.dtype.names or ():
-            if self.spec.dtype[name].kind == "f":
+            if self.spec.dtype[name].base.kind == "f":
                 records[name] = np.nan
-        records["frame_idx"] = idx
+        records["frame_idx"] = idx[:, None]
         return records

@@ -1,10 +1,13 @@
-"""An output of a run, on a thread of its own."""
+"""The outputs of a run, each on a thread of its own."""
 
 from __future__ import annotations
 
 import logging
+import queue
 import threading
+import time
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 
 from lima2_core.system.outputs import RunOutput, RunView
 from lima2_core.worker import Worker
@@ -12,6 +15,18 @@ from lima2_core.worker import Worker
 log = logging.getLogger(__name__)
 
 PERIOD_S = 0.1
+SURVIVORS_S = 0.5
+"""How long an output may take to look into the files of a dead receiver."""
+
+
+@dataclass(slots=True)
+class _Question:
+    """What an output knows of the files of one receiver."""
+
+    source: str
+    receiver: int
+    rows: int | None = None
+    answered: threading.Event = field(default_factory=threading.Event)
 
 
 class OutputThread:
@@ -27,7 +42,7 @@ class OutputThread:
         """Why the output ended early; empty if it did not."""
         self._run = run
         self._on_done = on_done
-        self._wake = threading.Event()
+        self._todo: queue.SimpleQueue[_Question | None] = queue.SimpleQueue()
         self._finish = False
         self._abandoned = False
         self.done = threading.Event()
@@ -47,12 +62,22 @@ class OutputThread:
     def finish(self) -> None:
         """The run is finished: write all that is left."""
         self._finish = True
-        self._wake.set()
+        self._todo.put(None)
 
     def abandon(self) -> None:
         """The run never was: write nothing."""
         self._abandoned = True
-        self._wake.set()
+        self._todo.put(None)
+
+    def survivors(self, source: str, receiver: int, timeout_s: float) -> int | None:
+        """Rows that the output finds in the files of a dead receiver; None if it cannot tell."""
+        question = _Question(source, receiver)
+        self._todo.put(question)
+        until_s = time.monotonic() + timeout_s
+        while not question.answered.wait(min(PERIOD_S, max(0.0, until_s - time.monotonic()))):
+            if self.done.is_set() or time.monotonic() >= until_s:
+                return None
+        return question.rows
 
     def join(self, timeout_s: float) -> bool:
         """Wait for the end; False if ``timeout_s`` passed first."""
@@ -60,8 +85,16 @@ class OutputThread:
 
     def _work(self) -> None:
         self.output.open(self._run)
-        while not self._wake.wait(PERIOD_S):
-            self.output.update()
+        while True:
+            try:
+                question = self._todo.get(timeout=PERIOD_S)
+            except queue.Empty:
+                self.output.update()
+                continue
+            if question is None:
+                break
+            question.rows = self.output.survivors(question.source, question.receiver)
+            question.answered.set()
         if self._finish and not self._abandoned:
             self.output.finish()
         self._end()
@@ -74,3 +107,43 @@ class OutputThread:
     def _end(self) -> None:
         self.done.set()
         self._on_done()
+
+
+class Outputs:
+    """All outputs of one run.
+
+    Threads: everything from any thread.
+    """
+
+    def __init__(
+        self, outputs: Sequence[RunOutput], run: RunView, on_done: Callable[[], None]
+    ) -> None:
+        self.threads = tuple(OutputThread(output, run, on_done) for output in outputs)
+
+    @property
+    def done(self) -> bool:
+        """Whether everything is written, or has failed."""
+        return all(thread.done.is_set() for thread in self.threads)
+
+    def survivors(self, source: str, receiver: int) -> int | None:
+        """Rows that are readable in the files of a dead receiver; None if nobody can tell."""
+        for thread in self.threads:
+            rows = thread.survivors(source, receiver, SURVIVORS_S)
+            if rows is not None:
+                return rows
+        return None
+
+    def finish(self) -> None:
+        """The run is finished: write all that is left."""
+        for thread in self.threads:
+            thread.finish()
+
+    def abandon(self) -> None:
+        """The run never was: write nothing."""
+        for thread in self.threads:
+            thread.abandon()
+
+    def join(self, until_s: float) -> None:
+        """Wait for the end of all, but not beyond the monotonic time ``until_s``."""
+        for thread in self.threads:
+            thread.join(max(0.0, until_s - time.monotonic()))

@@ -11,8 +11,9 @@ from lima2_core.data.memory import PoolStats
 from lima2_core.data.record import Cursor
 from lima2_core.data.rows import LEDGER
 from lima2_core.service.run import Run
+from lima2_core.state.run import RunState
+from lima2_core.system.books import ROWS
 from lima2_core.system.ports import RunDescription, RunNews, RunStatus, SavedDescription
-from lima2_core.system.run import ROWS
 
 _NOT_MERGED = ("frame_idx",)
 """Streams about the order of one receiver, which mean nothing among several."""
@@ -72,7 +73,8 @@ class RunReporter:
 
     def _status(self, memory: Mapping[str, PoolStats], limit_bytes: int) -> RunStatus:
         run = self._run
-        finished = run.finished
+        # One that could not be activated has nothing to finish.
+        finished = run.finished or run.state is RunState.FAILED
         stats = run.stats()
         queues: dict[str, tuple[int, int]] = {}
         if stats is not None:

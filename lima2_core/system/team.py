@@ -25,6 +25,7 @@ from lima2_core.system.ports import (
     UnreachableError,
 )
 from lima2_core.system.watch import POLL_S, ReceiverWatch
+from lima2_core.worker import Worker
 
 log = logging.getLogger(__name__)
 
@@ -48,7 +49,6 @@ class Team:
         self.control = control
         self.watches = tuple(ReceiverWatch(n, port) for n, port in enumerate(receivers))
         self._box = Mailbox(f"watch-{control.name}")
-        self._asked = False
 
     def prepare(
         self,
@@ -75,6 +75,8 @@ class Team:
             (applied, detector), *prepared = _gather(jobs, timeout_s)
         except Lima2Error:
             self.give_back(acq_id)
+            for watch, (_, job) in zip(self.watches, jobs[1:], strict=True):
+                watch.submit(partial(_close_one, job))  # once it is done, however late
             raise
         return applied, detector, prepared
 
@@ -119,21 +121,22 @@ class Team:
         _gather([(w.name, w.submit(w.port.start)) for w in self.watches], START_S)
         _gather([(self.control.name, self._box.submit(self.control.start))], START_S)
 
-    def stop(self) -> None:
+    def stop(self, timeout_s: float = STOP_S) -> None:
         """Ask all to stop; those that do not answer are noticed by their watches."""
         jobs = [(self.control.name, self._box.submit(self.control.stop))]
         jobs += [(watch.name, watch.submit(watch.port.stop)) for watch in self.watches]
-        _await(jobs, STOP_S, "did not stop")
+        _await(jobs, timeout_s, "did not stop")
+
+    def recall(self) -> None:
+        """Bring back receivers of a start that failed: some run, some still wait for it."""
+        for watch in self.watches:
+            watch.submit(partial(_quietly, watch.port.reset))
 
     def reset(self) -> None:
         """Bring all to rest, as far as they answer."""
         jobs = [(self.control.name, self._box.submit(self.control.reset))]
         jobs += [(watch.name, watch.submit(watch.port.reset)) for watch in self.watches]
         _await(jobs, STOP_S, "could not be reset")
-
-    def close_acquisition(self) -> None:
-        """Tell the detector that its acquisition is over."""
-        self._box.post(partial(_quietly, self.control.close))
 
     def process(self, acq_id: AcqId) -> None:
         """Begin to process a deferred run on all receivers."""
@@ -154,31 +157,46 @@ class Team:
         self, tell: Callable[[ControlStatus | Lima2Error], None], wanted: Callable[[], bool]
     ) -> None:
         """Ask the detector where it is, as long as ``wanted``."""
-        if self._asked:
-            return
-        self._asked = True
 
         def ask() -> None:
-            try:
-                tell(self.control.status())
-            except Lima2Error as error:
-                tell(error)
-            self._asked = wanted()
-            if self._asked:
+            self._ask_control(tell)
+            if wanted():
                 self._box.post(ask, 2 * POLL_S)
 
         self._box.post(ask)
 
+    def conclude(self, tell: Callable[[ControlStatus | Lima2Error], None]) -> None:
+        """Ask the detector where it ended, and tell it that its acquisition is over."""
+        self._box.post(partial(self._ask_control, tell))
+        self._box.post(partial(_quietly, self.control.close))
+
     def close(self) -> None:
-        """Ask no more."""
-        self._box.close()
-        for watch in self.watches:
-            watch.close()
+        """Ask no more; those that do not answer are not waited for."""
+        closers = [Worker(f"close-{watch.name}", watch.close) for watch in self.watches]
+        closers.append(Worker(f"close-{self.control.name}", self._box.close))
+        until_s = time.monotonic() + STOP_S
+        for closer in closers:
+            closer.join(max(0.0, until_s - time.monotonic()))
+
+    def _ask_control(self, tell: Callable[[ControlStatus | Lima2Error], None]) -> None:
+        news: ControlStatus | Lima2Error
+        try:
+            news = self.control.status()
+        except Lima2Error as error:
+            news = error
+        tell(news)
 
 
 def _prepare_one(port: ReceiverPort, order: RunOrder) -> tuple[RunPort, RunDescription]:
     run = port.prepare(order)
     return run, run.describe()
+
+
+def _close_one(job: Pending) -> None:
+    """Ask no more about a run that is not wanted."""
+    if job.value is not None:
+        run: RunPort = job.value[0]
+        run.close()
 
 
 def _disarm(control: ControlPort, acq_id: AcqId) -> None:
@@ -226,9 +244,10 @@ def _gather(jobs: Jobs, timeout_s: float) -> list[Any]:
             for name, failure in errors
         )
         if isinstance(first, BusyError | UnreachableError):
-            raise UnreachableError(text)
-        if isinstance(first, Lima2Error):
-            first.message = text
-            first.args = (text,)
+            raise UnreachableError(text) from first
+        if not isinstance(first, Lima2Error):
+            raise Lima2Error(text) from first
+        first.message = text
+        first.args = (text,)
         raise first
     return [job.value for _, job in jobs]

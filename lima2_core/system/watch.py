@@ -87,27 +87,32 @@ class ReceiverWatch:
             self._mailbox.post(self._poll, POLL_S)
 
     def _ask(self, feed: RunFeed) -> None:
+        asked_s = time.monotonic()
         try:
             news = feed.port.news()
         except UnreachableError as error:
-            self._note_silence(error)
+            self._note_silence(error, asked_s)
             return
         except Lima2Error as error:
             # It answers, and knows nothing of the run: it was started again meanwhile.
             self._give_up(feed, f"{self.name} has lost the run: {error}")
             return
         self._silent_since_s = None
-        feed.take(news)
+        try:
+            feed.take(news)
+        except (ValueError, TypeError, LookupError) as error:
+            log.warning("news of %s make no sense", self.name, exc_info=error)
+            self._give_up(feed, f"{self.name} tells what makes no sense: {error}")
+            return
         if news.status.finished:
             feed.over = True
 
-    def _note_silence(self, error: UnreachableError) -> None:
-        now_s = time.monotonic()
+    def _note_silence(self, error: UnreachableError, asked_s: float) -> None:
         if self._silent_since_s is None:
-            self._silent_since_s = now_s
+            self._silent_since_s = asked_s
             log.warning("receiver %s does not answer: %s", self.name, error)
         dead = bool(error.details.get("dead"))
-        if dead or now_s - self._silent_since_s >= PATIENCE_S:
+        if dead or time.monotonic() - self._silent_since_s >= PATIENCE_S:
             for feed in self._feeds:
                 if not feed.over:
                     self._give_up(feed, f"{self.name} {'died' if dead else 'does not answer'}")

@@ -1,0 +1,177 @@
+"""What became of every frame of a run, and its records in frame order, as receivers tell it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lima2_core.data.frame import Validity
+from lima2_core.data.rows import LEDGER
+from lima2_core.system.layout import Layout
+from lima2_core.system.ledger import Ledger
+from lima2_core.system.merge import RecordMerger
+
+ROWS = "rows/"
+"""Prefix of the streams that tell which saved frame is in which row."""
+
+DISORDER = 256
+"""Where nobody knows beforehand who gets a frame, it counts as lost with a lost receiver once all
+others have told of frames so far behind it: they may deliver out of order, but not by so much."""
+
+Gone = Mapping[int, Validity]
+"""Receivers from which nothing more comes, and the class of the frames that they leave open."""
+
+
+class Books:
+    """Ledgers and merged records of one run.
+
+    Threads: one at a time; the ledgers and streams themselves may be read from any.
+    """
+
+    def __init__(self, layout: Layout, n_receivers: int, expected: int | None) -> None:
+        self.ledger = Ledger(expected, layout.parts)
+        """Of the frames as they came from the detector."""
+        self._layout = layout
+        self._n = n_receivers
+        self._expected = expected
+        self.saved = {name: Ledger(self.expected_of(name), layout.parts) for name in layout.saved}
+        """Of the frames of each saved source."""
+        self.mergers = {name: RecordMerger(spec) for name, spec in layout.streams.items()}
+        self._told = [0] * n_receivers
+        """One more than the highest frame that each receiver told of."""
+
+    def expected_of(self, name: str) -> int | None:
+        """Frames of a source, or frames that give records to a stream; None if not known."""
+        if self._expected is None or self._layout.depth_of(name) == 1:
+            return self._expected
+        return self.groups(name, self._expected) if self._layout.known else None
+
+    def groups(self, name: str, frames: int) -> int:
+        """Sums that ``frames`` of the detector are put into, counted over all receivers."""
+        depth = self._layout.depth_of(name)
+        n = 1 if self._layout.parts > 1 else self._n
+        # Receiver r of n gives the sums r, n + r, 2 n + r ...: contract 03, 4.4.
+        shares = [-(-max(0, frames - r) // n) for r in range(n)]
+        return max(((-(-share // depth) - 1) * n + r + 1 for r, share in enumerate(shares)))
+
+    def tell(self, receiver: int, records: Mapping[str, NDArray[Any]]) -> None:
+        """Take the news of a receiver."""
+        if LEDGER in records:
+            rows = records[LEDGER]
+            self.ledger.tell(receiver, rows)
+            if len(rows):
+                self._told[receiver] = max(self._told[receiver], int(rows["frame_idx"].max()) + 1)
+            for name, ledger in self.saved.items():
+                if self._layout.depth_of(name) == 1:  # gaps that no saved row stands for
+                    ledger.tell(receiver, rows[rows["row"] < 0])
+        for name, ledger in self.saved.items():
+            if ROWS + name in records:
+                ledger.tell(receiver, records[ROWS + name])
+        for name, merger in self.mergers.items():
+            if name in records:
+                merger.put(records[name])
+
+    def settle(self, gone: Gone) -> None:
+        """Let nobody wait for frames and records that will not come."""
+        if gone:
+            for name, ledger in (("", self.ledger), *self.saved.items()):
+                self._settle_frames(name, ledger, gone)
+        for name, merger in self.mergers.items():
+            self._settle_records(name, merger, gone)
+
+    def strike(self, receiver: int, source: str, row: int, code: Validity) -> None:
+        """Count rows of a saved source from ``row`` on as missing: they are not in the files."""
+        indices = self.saved[source].strike(receiver, row, code)
+        main = "frame" if "frame" in self.saved else next(iter(self.saved))
+        if source == main and self._layout.depth_of(source) == 1:
+            for there in (Validity.VALID, Validity.PARTIAL):
+                self.ledger.revise(indices, there, code, receiver)
+
+    def end(self, exposed: int, exact: bool, gone: Gone) -> None:
+        """Give every frame its class; nothing more will come.
+
+        Args:
+            exposed: frames that the detector has exposed, as far as it is known.
+            exact: whether it was asked at its end.
+            gone: as for `settle`.
+        """
+        code = _gravest(gone)
+        total = self._expected
+        if total is None:
+            total = max(self.ledger.highest, exposed if exact else 0)
+        sent = max(exposed, *self._told)
+        for name, ledger in (("", self.ledger), *self.saved.items()):
+            whole = name == "" or self._layout.depth_of(name) == 1
+            end = total if whole else self.expected_of(name) or ledger.highest
+            border = sent if whole else self.groups(name, sent)
+            ledger.lose(ledger.open_indices(min(border, end)), code)
+            ledger.end(end)
+            if exact:  # what a lost receiver would have got, had it been exposed
+                ledger.revise(np.arange(border, end), code, Validity.NEVER_SENT)
+        for name, merger in self.mergers.items():
+            due = self.ledger.last_sent()
+            if self._layout.depth_of(name) > 1:
+                due = self.groups(name, due) if self._layout.known else merger.highest
+            merger.miss(merger.open_indices(due))
+
+    def _settle_frames(self, name: str, ledger: Ledger, gone: Gone) -> None:
+        summed = name != "" and self._layout.depth_of(name) > 1
+        total = (self.expected_of(name) if name else self._expected) or ledger.highest
+        if self._layout.known or summed:
+            for receiver, code in gone.items():
+                is_open = ledger.open_indices(total, receiver)
+                if self._layout.parts == 1:
+                    is_open = is_open[is_open % self._n == receiver]
+                ledger.lose(is_open, code, receiver)
+            return
+        code = _gravest(gone)
+        if code is Validity.NEVER_SENT:
+            return  # who ended well has told of all that it had
+        passed = [told for n, told in enumerate(self._told) if n not in gone]
+        ledger.lose(ledger.open_indices(max(0, min(passed, default=0) - DISORDER)), code)
+
+    def _settle_records(self, name: str, merger: RecordMerger, gone: Gone) -> None:
+        """Make records for frames that are settled and have none coming."""
+        if self._layout.depth_of(name) > 1:
+            is_open = merger.open_indices(merger.highest)
+            merger.miss(is_open[np.isin(is_open % self._n, list(gone))])
+            return
+        is_open = merger.open_indices(self.ledger.front)
+        if len(is_open) == 0:
+            return
+        entries = self.ledger.entries(int(is_open[0]), int(is_open[-1]) + 1)
+        place = is_open - entries.first
+        without = (entries.row[place, 0] < 0) | np.isin(entries.receiver[place], list(gone))
+        merger.miss(is_open[without])
+
+    def accessible(self, source: str, ended: Callable[[int], bool], processed: list[int]) -> int:
+        """Frames of a source below this index can be asked for; gaps counted.
+
+        Args:
+            source: its name.
+            ended: whether a receiver has ended.
+            processed: sums that each receiver has made.
+        """
+        if self._layout.depth_of(source) == 1:
+            return self.ledger.front
+        if source in self.saved:
+            return self.saved[source].front
+        if self._layout.parts > 1:
+            alive = [count for n, count in enumerate(processed) if not ended(n)]
+            return min(alive) if alive else max(processed)
+        following = [count * self._n + r for r, count in enumerate(processed)]
+        coming = [idx for r, idx in enumerate(following) if not ended(r)]
+        if coming:
+            return min(coming)
+        return max(0, max(following) - self._n + 1)
+
+
+def _gravest(gone: Gone) -> Validity:
+    """What frames count as that nobody told of."""
+    causes = set(gone.values()) - {Validity.NEVER_SENT}
+    if Validity.RECEIVER_LOST in causes:
+        return Validity.RECEIVER_LOST
+    return max(causes, default=Validity.NEVER_SENT)
