@@ -1,0 +1,74 @@
+"""The files of receivers, seen from outside: whether they are complete, what survived a crash."""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import logging
+from pathlib import Path
+
+import h5py
+import numpy as np
+
+from lima2_core.data.frame import Validity
+from lima2_core.flow.pipeline import SavedFiles
+from processing.outputs.master_plan import receiver_file
+
+log = logging.getLogger(__name__)
+
+_HELD = (errno.EAGAIN, errno.EACCES)
+
+
+def is_complete(path: Path) -> bool:
+    """Whether a file is there and nobody writes to it: only then others can open it."""
+    try:
+        with path.open("rb") as file:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except FileNotFoundError:
+        return False
+    except OSError as error:
+        # A file system without locks keeps nobody out.
+        return error.errno not in _HELD
+    return True
+
+
+def readable_rows(files: SavedFiles, flushed: int) -> int:
+    """Rows that can be read from the files of a receiver that died or was stopped.
+
+    Args:
+        files: where it saved them.
+        flushed: rows that it told to be safe, before.
+    """
+    number = flushed // files.rows_per_file
+    while True:
+        rows = _rows_in(receiver_file(files, number), files)
+        if rows < files.rows_per_file:
+            return number * files.rows_per_file + rows
+        number += 1
+
+
+def _rows_in(path: Path, files: SavedFiles) -> int:
+    """Rows of one file that were flushed.
+
+    The codes of rows and the index of their chunks are flushed one after the other, so both
+    have to know a row.
+    """
+    try:
+        # A receiver that was stopped still holds its lock; what it flushed is there.
+        with h5py.File(path, "r", locking=False) as file:
+            codes = file[f"{files.detector}/validity"][:]
+            data = file[files.dataset]
+            has_chunk = np.zeros(len(codes), bool)
+
+            def note(chunk: h5py.h5d.StoreInfo) -> None:
+                has_chunk[chunk.chunk_offset[0]] = True
+
+            data.id.chunk_iter(note)
+    except FileNotFoundError:
+        return 0
+    except (OSError, RuntimeError, ValueError, KeyError) as error:
+        log.warning("The frames in %s are lost: it cannot be read (%s).", path, error)
+        return 0
+    there = np.isin(codes, (Validity.VALID, Validity.PARTIAL))
+    lost = (codes == Validity.CRASH) | (there & ~has_chunk)
+    return int(lost.argmax()) if lost.any() else len(codes)

@@ -1,0 +1,151 @@
+"""What stands beside the frames of a master, and how readers find it."""
+
+import h5py
+import numpy as np
+import pytest
+import silx.io
+from silx.io.nxdata import get_default
+
+from lima2_core import registry
+from lima2_core.data.frame import Validity
+from lima2_core.errors import ParamError
+from processing.outputs import master
+from processing.outputs.master_plan import MasterFiles
+from tests.unit.processing.master_parts import DATA, DETECTOR, Parts, read
+
+
+@pytest.fixture
+def parts(tmp_path):
+    parts = Parts(
+        tmp_path,
+        expected=4,
+        segment_frames=2,
+        metadata={"sample": {"name": "lysozyme"}, "nothing": None},
+    )
+    parts.output.open(parts.run)
+    parts.deliver(0, 0, 2)
+    parts.deliver(1, 1)
+    parts.deliver(1, 3, gap=Validity.DROPPED)
+    parts.finish()
+    return parts
+
+
+def test_silx_opens_the_plot_of_the_index_and_of_a_segment(parts):
+    for path, count in ((parts.index, 4), (parts.segment(1), 2)):
+        with silx.io.open(str(path)) as file:
+            plot = get_default(file)
+
+            assert plot.signal.shape == (count, 4, 6)
+            assert plot.interpretation == "image"
+
+
+def test_silx_opens_a_segment_as_the_plot_of_a_long_run(tmp_path):
+    parts = Parts(tmp_path, 1, expected=10_001, shape=(1, 1, 2), nb_frames_per_file=6000)
+    parts.output.open(parts.run)
+    parts.deliver(0, *range(10_001))
+    parts.finish()
+
+    with silx.io.open(str(parts.index)) as file:
+        assert get_default(file).signal.shape == (1000, 1, 2)
+
+
+def test_the_frames_are_where_readers_of_the_conductors_master_look_for_them(parts):
+    with h5py.File(parts.index) as file:
+        assert file.attrs["NX_class"] == "NXroot"
+        entry = file[file.attrs["default"]]
+        assert entry.attrs["NX_class"] == "NXentry"
+        assert entry["measurement"].attrs["NX_class"] == "NXcollection"
+        assert entry["measurement/data"] == file[DATA]
+        assert entry["instrument"].attrs["NX_class"] == "NXinstrument"
+        assert file[DETECTOR].attrs["NX_class"] == "NXdetector"
+        assert file[DETECTOR]["plot"].attrs["NX_class"] == "NXdata"
+        assert file[DATA].attrs["interpretation"] == "image"
+        assert file[DATA].attrs["units"] == "counts"
+        assert file[DATA].is_virtual
+        assert len(file[DATA].virtual_sources()) == 3
+
+
+def test_the_three_parameter_sets_and_the_metadata_are_in_every_file(parts):
+    for path in (parts.index, parts.segment(0)):
+        with h5py.File(path) as file:
+            params = file[f"{DETECTOR}/params"]
+            assert params["requested/acq/expo_time"][()] == 1.5
+            assert params["acquisition/acq/expo_time"][()] == 2.0
+            assert params["processing/saving/nb_frames_per_file"][()] == 4
+            assert file[f"{DETECTOR}/detector_information/plugin"].asstr()[()] == "Simulator"
+            entry = file["entry_0000"]
+            assert entry["metadata/sample/name"].asstr()[()] == "lysozyme"
+            assert entry["entry_identifier_uuid"].asstr()[()] == "0b3e"
+            assert entry["acquisition/receivers"].asstr()[()].tolist() == ["r0", "r1"]
+            assert entry["acquisition/topology"].asstr()[()] == "round_robin"
+            assert entry["start_time"].asstr()[()].startswith("2023-11-1")
+
+
+def test_the_ledger_is_beside_the_frames(parts):
+    with h5py.File(parts.index) as file:
+        codes = file[f"{DETECTOR}/validity"]
+        names = h5py.check_enum_dtype(codes.dtype)
+        told = dict(file["entry_0000/ledger"].attrs)
+        timestamps = file[f"{DETECTOR}/timestamp"]
+
+        assert codes[3] == names["DROPPED"]
+        assert told["verdict"].endswith("1 dropped (as it was told)")
+        assert (told["VALID"], told["DROPPED"], told["nb_frames_lost"]) == (3, 1, 1)
+        assert timestamps[:3].tolist() == [100, 101, 102]
+        assert timestamps.attrs["units"] == "s"
+        assert file["entry_0000/end_time"].asstr()[()]
+
+
+def test_metadata_that_hdf5_cannot_take_does_not_cost_the_master(tmp_path):
+    parts = Parts(tmp_path, expected=1, metadata={"value": object(), ".": 3})
+    parts.output.open(parts.run)
+
+    parts.finish(1)
+
+    assert '".": 3' in read(parts.index, "entry_0000/metadata/json").decode()
+
+
+def test_the_pattern_of_the_segments_leads_to_them(tmp_path):
+    parts = Parts(tmp_path, filename_prefix="50%")
+
+    files = MasterFiles.of(parts.run.saved["frame"])
+
+    assert files.pattern % 3 == str(files.segment(3)) == str(tmp_path / "50%_master_00003.h5")
+
+
+def test_a_run_that_saves_nothing_has_no_master():
+    output = master.make({})
+    output.open(type("Run", (), {"saved": {}}))
+
+    output.update()
+    output.finish()
+
+    assert output.results() == []
+
+
+def test_the_installation_may_switch_it_off_and_choose_the_size_of_segments(tmp_path):
+    assert registry.load(registry.OUTPUTS, "master") is master.PLUGIN
+    assert master.make({"master": "off"}) is None
+    output = master.make({"master": "on", "master_segment_frames": "2"})
+    parts = Parts(tmp_path, 1, expected=3)
+    parts.output = output
+    output.open(parts.run)
+    parts.deliver(0, 0, 1, 2)
+    parts.finish()
+    assert len(read(parts.segment(0))) == 2
+    assert np.array_equal(read(parts.segment(1))[0], parts.image(2)[0])
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"master": "perhaps"},
+        {"master_segment_frames": "0"},
+        {"master_segment_frames": "10001"},
+        {"master_segment_frames": "many"},
+    ],
+)
+def test_wrong_settings_are_refused_by_name(settings):
+    with pytest.raises(ParamError) as error:
+        master.make(settings)
+    assert error.value.path in settings
