@@ -90,6 +90,9 @@ class RunOutput(ABC):
     def finish(self) -> None:
         """Write all that is left; the run is finished, its ledgers are final."""
 
+    def end_live_frames(self) -> None:
+        """Frames cannot be asked for any more at the device of the run; from any thread."""
+
     def survivors(self, source: str, receiver: int) -> int | None:
         """Rows that are readable in the files of a receiver that died; None if not known."""
         return None

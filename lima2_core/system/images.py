@@ -1,0 +1,129 @@
+"""Whole frames of a run, fetched from the receivers that have them; a gap is a frame of zeros."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from lima2_core.data.frame import Frame, FrameSpec, Validity
+from lima2_core.errors import Lima2Error, NotAvailableError, ParamError
+from lima2_core.ids import FrameIdx
+from lima2_core.system.layout import INPUT_SOURCE
+from lima2_core.system.ledger import OPEN, Ledger
+from lima2_core.system.run import Member, SystemRun
+
+_MAIN = "frame"
+_THERE = (Validity.VALID, Validity.PARTIAL)
+
+
+def main_source(run: SystemRun) -> str:
+    """The frames that a run is about: the processed ones, else those of the camera.
+
+    Raises:
+        NotAvailableError: the run keeps no frames.
+    """
+    sources = run.view.sources
+    for name in (_MAIN, INPUT_SOURCE, *sources):
+        if name in sources:
+            return name
+    raise NotAvailableError("this run keeps no frames that could be looked at")
+
+
+def frame_of(run: SystemRun, source: str, idx: int, step: int = 1) -> Frame:
+    """A frame by its index in the acquisition; of its pixels one in ``step``, each way.
+
+    The source is one of ``run.view.sources``, empty for the main one; index -1 is the newest frame
+    that can be had at once.
+
+    Raises:
+        NotAvailableError: not available yet, not any more, or no such source.
+        UnreachableError: the receiver does not answer.
+    """
+    source = source or main_source(run)
+    spec = run.view.sources.get(source)
+    if spec is None:
+        known = ", ".join(run.view.sources) or "none"
+        raise NotAvailableError(f"there are no frames {source!r}; there are: {known}", path=source)
+    if idx < -1:
+        raise ParamError("give an index from 0 on, or -1 for the newest", path="idx")
+    if run.layout.parts > 1:
+        return _from_parts(run, source, idx, spec, step)
+    if idx == -1:
+        return _newest(run, source, step)
+    ledger = _ledger_of(run, source)
+    if ledger is None:  # sums that are not saved: each receiver has every n-th
+        return _fetch(run.members[idx % len(run.members)], source, idx, step)
+    owner = _owner(run, ledger, idx)
+    if owner is None:
+        return _blank(spec, idx, step)
+    return _fetch(run.members[owner], source, idx, step)
+
+
+def _ledger_of(run: SystemRun, source: str) -> Ledger | None:
+    """The books on the frames of a source; None if nobody keeps them."""
+    if source in run.view.saved:
+        return run.view.saved[source].ledger
+    return run.ledger if run.layout.depth_of(source) == 1 else None
+
+
+def _owner(run: SystemRun, ledger: Ledger, idx: int) -> int | None:
+    """The receiver that has a frame; None if the frame is missing.
+
+    Raises:
+        NotAvailableError: nothing is known of it yet, or there will be no such frame.
+    """
+    code = OPEN
+    if idx < ledger.highest:
+        entry = ledger.entries(idx, idx + 1)
+        code = int(entry.code[0])
+        if code in _THERE:
+            return int(entry.receiver[0])
+    if code != OPEN:
+        return None
+    if ledger.expected is not None and idx >= ledger.expected:
+        raise NotAvailableError(
+            f"there is no frame {idx}: the run has {ledger.expected}", frame_idx=idx
+        )
+    raise NotAvailableError(f"frame {idx} is not available yet", frame_idx=idx)
+
+
+def _fetch(member: Member, source: str, idx: int, step: int) -> Frame:
+    if member.lost:
+        raise NotAvailableError(f"frame {idx} was with a receiver that is gone: {member.lost}")
+    return member.port.frame(source, idx, step)
+
+
+def _newest(run: SystemRun, source: str, step: int) -> Frame:
+    """The newest frame of the receiver that has taken most."""
+    alive = [member for member in run.members if not member.lost]
+    alive.sort(key=lambda member: member.status.received if member.status else 0, reverse=True)
+    failure: Lima2Error = NotAvailableError("the first frame is not available yet", frame_idx=-1)
+    for member in alive:
+        try:
+            return member.port.frame(source, -1, step)
+        except NotAvailableError as error:
+            failure = error
+    raise failure
+
+
+def _from_parts(run: SystemRun, source: str, idx: int, spec: FrameSpec, step: int) -> Frame:
+    """Put a frame together of the parts that the receivers have; parts that are lost are zeros."""
+    ledger = run.ledger
+    if idx == -1:
+        if ledger.front == 0:
+            raise NotAvailableError("the first frame is not available yet", frame_idx=-1)
+        idx = ledger.front - 1
+    elif _owner(run, ledger, idx) is None:
+        return _blank(spec, idx, step)
+    whole = np.zeros(spec.shape, spec.dtype)
+    for member, place in zip(run.members, run.layout.placements, strict=True):
+        if member.lost:
+            continue
+        part = member.port.frame(source, idx).data
+        _, rows, cols = part.shape
+        whole[:, place.row : place.row + rows, place.col : place.col + cols] = part
+    return Frame(FrameIdx(idx), whole[:, ::step, ::step])
+
+
+def _blank(spec: FrameSpec, idx: int, step: int) -> Frame:
+    blank = np.zeros(spec.shape, spec.dtype)[:, ::step, ::step]
+    return Frame(FrameIdx(idx), blank, validity=Validity.DROPPED)

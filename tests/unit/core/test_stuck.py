@@ -1,0 +1,126 @@
+"""Why is it stuck: one sentence that names the blocking stage."""
+
+from dataclasses import replace
+
+import pytest
+
+from lima2_core.state.system import Phase
+from lima2_core.system.stuck import MemberView, Situation, why_stuck
+
+MEMBERS = (MemberView("r0", received=50), MemberView("r1", received=50))
+WELL = Situation(
+    phase=Phase.RUNNING,
+    trigger_mode="internal",
+    expected=1000,
+    exposed=100,
+    exposed_idle_s=0.0,
+    received_idle_s=0.0,
+    front=100,
+    front_idle_s=0.0,
+    period_s=0.01,
+    processed=100,
+    owner=0,
+    members=MEMBERS,
+)
+
+
+def member(**changes):
+    return (replace(MEMBERS[0], **changes), MEMBERS[1])
+
+
+def test_nothing_is_said_while_all_goes_on():
+    assert why_stuck(WELL) == ""
+    assert why_stuck(replace(WELL, phase=Phase.DONE, exposed_idle_s=99)) == ""
+    assert why_stuck(replace(WELL, phase=Phase.PREPARED, exposed_idle_s=99)) == ""
+
+
+@pytest.mark.parametrize(
+    ("changes", "sentence"),
+    [
+        (
+            {"trigger_mode": "external", "exposed": 0, "exposed_idle_s": 7.2},
+            "no trigger (external) seen for 7 s",
+        ),
+        (
+            {"trigger_mode": "software", "exposed_idle_s": 3.0},
+            "no further trigger (software) seen for 3 s; triggerAcq gives one",
+        ),
+        (
+            {"exposed_idle_s": 5.0},
+            "the detector is silent: no frame after the first 100 exposed for 5 s",
+        ),
+        ({"exposed": 0, "exposed_idle_s": 5.0}, "the detector is silent: no frame exposed for 5 s"),
+        (
+            {"members": member(queues={"camera": (100, 100), "frame": (0, 5), "saving": (64, 64)})},
+            "queue 'saving' of r0 is full: its writer waits for the disk",
+        ),
+        (
+            {"members": member(queues={"camera": (98, 100), "saving": (3, 64)})},
+            "the queue of r0 is full: processing is slower than the camera",
+        ),
+        (
+            {"members": member(queues={"camera": (98, 100), "x": (8, 8)})},
+            "queue 'x' of r0 is full: what it leads to is too slow",
+        ),
+        (
+            {"front": 42, "front_idle_s": 4.0, "received_idle_s": 3.0, "owner": 0},
+            "waiting for frame 42 of r0 for 4 s",
+        ),
+        (
+            {"front": 42, "front_idle_s": 4.0, "received_idle_s": 3.0, "owner": None},
+            "waiting for frame 42 for 4 s",
+        ),
+        ({"members": member(unheard_s=1.3)}, "r0 has not answered for 1.3 s"),
+    ],
+)
+def test_the_blocking_stage_of_a_running_acquisition_is_named(changes, sentence):
+    assert why_stuck(replace(WELL, **changes)) == sentence
+
+
+@pytest.mark.parametrize(
+    ("changes", "sentence"),
+    [
+        (
+            {"deferred": True, "processed": 0},
+            "100 frames are collected; processAcq begins to process them",
+        ),
+        (
+            {"members": member(queues={"saving": (64, 64)})},
+            "queue 'saving' of r0 is full: its writer waits for the disk",
+        ),
+        (
+            {"front": 7, "front_idle_s": 2.0, "received_idle_s": 9.0},
+            "waiting for frame 7 of r0 for 2 s",
+        ),
+        ({"exposed_idle_s": 100.0, "trigger_mode": "external"}, ""),
+    ],
+)
+def test_the_blocking_stage_of_the_processing_is_named(changes, sentence):
+    assert why_stuck(replace(WELL, phase=Phase.DRAINING, **changes)) == sentence
+
+
+def test_outputs_that_do_not_end_are_named():
+    ending = replace(WELL, phase=Phase.ENDING)
+
+    assert why_stuck(ending) == ""
+    assert (
+        why_stuck(replace(ending, troubles=("blissdata: Redis is away",)))
+        == "waiting for the outputs: blissdata: Redis is away"
+    )
+
+
+def test_slow_acquisitions_are_given_three_frame_times():
+    slow = replace(WELL, period_s=10.0, exposed_idle_s=25.0)
+
+    assert why_stuck(slow) == ""
+    assert "silent" in why_stuck(replace(slow, exposed_idle_s=31.0))
+
+
+def test_a_detector_that_has_exposed_all_is_not_blamed():
+    assert why_stuck(replace(WELL, exposed=1000, exposed_idle_s=50, front=1000)) == ""
+
+
+def test_queues_of_lost_receivers_do_not_matter():
+    gone = member(queues={"camera": (9, 9)}, lost=True, unheard_s=9.0)
+
+    assert why_stuck(replace(WELL, members=gone)) == ""
