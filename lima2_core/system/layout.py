@@ -59,7 +59,7 @@ def layout_of(descriptions: Sequence[RunDescription]) -> Layout:
             )
     placements = tuple(one.placement for one in descriptions if one.placement is not None)
     parts = len(descriptions) if placements else 1
-    known = bool(placements) or first.keeps_rows
+    known = bool(placements) or first.keeps_rows or len(descriptions) == 1
     if placements:
         topology = "partial"
     elif len(descriptions) == 1:
