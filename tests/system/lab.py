@@ -69,6 +69,15 @@ class Lab:
         self.client.session.session.close()
         self._stack.close()
 
+    def renew_conductor(self):
+        """Start the conductor afresh.
+
+        After a crash during a run with saving, its master file waits for the dead receiver for
+        ever, and it may lose events at the time when it gives that run up.
+        """
+        self.conductor.start()
+        self.wait_operational()
+
     def wait_operational(self):
         wait_until(self.client.operational, "all devices known to the conductor", 10)
 

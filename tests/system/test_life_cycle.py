@@ -7,7 +7,7 @@ from lima2.common.exceptions import Lima2BackendError, Lima2BadCommand
 
 from tango_servers.deployment import load_deployment
 from tango_servers.local.database import EmbeddedDatabase
-from tests.system.lab import FAILING, LEGACY, Lab, expected
+from tests.system.lab import FAILING, LEGACY, Lab, expected, saved_frames
 from tests.tango.devices import wait_until
 
 
@@ -141,6 +141,54 @@ def test_a_stop_in_the_middle_leaves_counts_that_fit_together(lab, tmp_path):
         assert counters["nb_frames_saved"] == received
     assert lab.client.pipeline.progress() == first + second
     assert lab.frame(first + second - 1).max() == expected(first + second - 1)
+    for receiver, received in enumerate((first, second)):
+        frames, validity = saved_frames(tmp_path, receiver)
+        assert validity == [0] * received
+        assert [frame.max() for frame in frames] == [
+            expected(receiver + 2 * row) for row in range(received)
+        ]
+
+
+def test_earlier_pipelines_can_be_cleared_on_demand(lab):
+    old = lab.acquire(lab.acquisition({"acq.nb_frames": 4}))
+    lab.system.acquire(lab.system.acquisition({"acq.nb_frames": 4}))
+    lab.system.clear_listeners()
+    assert len(lab.client.pipeline.uuids()) == 2
+
+    cleared = lab.client.pipeline.clear_previous_pipelines()
+
+    assert len(cleared) == 1
+    assert lab.client.pipeline.uuids() == [old]
+
+
+def test_log_levels_attributes_and_commands_of_the_detector_are_reached_over_http(lab):
+    session = lab.client.session
+    before = session.get("/log_level").json()
+    session.session.put(f"{session.base_url}/log_level/control", json="DEBUG").raise_for_status()
+    session.session.put(f"{session.base_url}/log_level/receivers", json="error").raise_for_status()
+    after = session.get("/log_level").json()
+    session.session.put(f"{session.base_url}/log_level/control", json="info")
+    session.session.put(f"{session.base_url}/log_level/receivers", json="info")
+    lab.client.detector.command("Reset")
+
+    names = {device.dev_name() for device in lab.system.devices}
+    assert {before[name] for name in names} == {"info"}
+    assert [after[device.dev_name()] for device in lab.system.devices] == [
+        "debug",
+        "error",
+        "error",
+    ]
+    assert lab.client.detector.read_attribute("version") == "core-1.2.0"
+
+
+def test_the_status_of_the_whole_system_can_be_asked_while_it_runs(lab):
+    lab.prepare(lab.acquisition({"acq.nb_frames": 300, "acq.expo_time": 2000}))
+    lab.start()
+
+    status = lab.client.session.get("/status").json()
+
+    assert "Simulator" in str(status)
+    lab.wait_end()
 
 
 def test_a_second_start_a_lone_start_and_a_lone_stop_are_refused(lab):

@@ -73,7 +73,9 @@ class Events:
             return self.times_s[count - 1]
 
     def close(self):
-        self.device.unsubscribe_event(self._id)
+        identity, self._id = self._id, None
+        if identity is not None:
+            self.device.unsubscribe_event(identity)
 
 
 class Run:

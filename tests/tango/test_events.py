@@ -4,6 +4,8 @@ import json
 import threading
 import time
 
+import h5py
+import hdf5plugin  # noqa: F401  the filters of the frames
 import pytest
 import tango
 
@@ -77,6 +79,8 @@ def test_when_the_end_is_announced_everything_is_final_and_nothing_follows(syste
 
     counters = json.loads(run.devices[0].progress_counters)
     files = list(run.devices[0].files)
+    with h5py.File(files[-1]) as file:  # it is closed, and not locked any more
+        assert len(file["entry_0000/measurement/data"]) == 7
     records = run.pop(0, "popRoiStatistics")
     order = run.pop(0, "popFrameIdx")
     assert run.devices[0].is_finished is True

@@ -390,6 +390,39 @@ def test_a_trigger_gives_as_many_frames_as_asked(system):
     assert counts == [4, 8, 12]
 
 
+def test_a_frame_counts_as_acquired_when_its_exposure_has_ended(system):
+    changes = {"acq.trigger_mode": "software", "acq.nb_frames": 2, "acq.expo_time": 300_000}
+    run = system.prepare(system.acquisition(changes))
+    system.start()
+    triggered_s = time.monotonic()
+    system.control.Trigger()
+    at_once = system.control.nb_frames_acquired
+    wait_until(lambda: system.control.nb_frames_acquired == 1, "the end of the exposure")
+    took_s = time.monotonic() - triggered_s
+    wait_until(lambda: sum(system.xferred()) == 1, "the frame")
+    system.stop()
+    system.finish(run)
+
+    assert at_once == 0
+    assert 0.29 < took_s < 0.6
+
+
+def test_a_software_trigger_returns_at_once_and_waits_for_its_turn(system):
+    changes = {"acq.trigger_mode": "software", "acq.nb_frames": 3, "acq.expo_time": 100_000}
+    run = system.prepare(system.acquisition(changes))
+    system.start()
+    began_s = time.monotonic()
+    for _ in range(3):
+        system.control.Trigger()
+    triggered_s = time.monotonic() - began_s
+    system.finish(run)
+    ended_s = run.finished[0].wait() - began_s
+
+    assert triggered_s < 0.1
+    assert ended_s > 0.3
+    assert system.xferred() == [2, 1]
+
+
 def test_triggers_beyond_the_last_frame_are_ignored(system):
     changes = {"acq.trigger_mode": "software", "acq.nb_frames": 2}
     run = system.prepare(system.acquisition(changes))
