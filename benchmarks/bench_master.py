@@ -35,7 +35,7 @@ from processing.tasks.encode_chunk import EncodeChunk
 
 RECEIVERS = 2
 FRAMES = 100_000
-ROUNDS = 7
+ROUNDS = 11
 
 
 @dataclass
@@ -99,7 +99,7 @@ class LongRun:
         output.update()
         each = []
         for first in range(0, total, SEGMENT_FRAMES):
-            self.tell(first, first + SEGMENT_FRAMES)
+            self.tell(first, min(first + SEGMENT_FRAMES, total))
             each.append(_seconds(output.update))
         self.ledger.end(total)
         return each, _seconds(output.finish)
@@ -132,17 +132,15 @@ def _seconds(work: Callable[[], object]) -> float:
     return time.perf_counter() - start_s
 
 
-def read_segment(long_run: LongRun) -> NDArray[Any]:
+def read_segment(long_run: LongRun, out: NDArray[Any]) -> None:
     """The first segment of the master."""
     with h5py.File(MasterFiles.of(long_run.saved).segment(0)) as file:
-        frames: NDArray[Any] = file[long_run.saved.files[0].dataset][:]
-    return frames
+        file[long_run.saved.files[0].dataset].read_direct(out)
 
 
-def read_files(long_run: LongRun, *, one_by_one: bool) -> NDArray[Any]:
+def read_files(long_run: LongRun, out: NDArray[Any], *, one_by_one: bool) -> None:
     """The same frames from the files of the receivers."""
     saved = long_run.saved
-    out = np.empty((SEGMENT_FRAMES, *saved.spec.shape[1:]), saved.spec.dtype)
     for receiver, files in enumerate(saved.files):
         mine = out[receiver::RECEIVERS]
         for number, first in enumerate(range(0, len(mine), files.rows_per_file)):
@@ -155,20 +153,21 @@ def read_files(long_run: LongRun, *, one_by_one: bool) -> NDArray[Any]:
                         data.read_direct(rows[row : row + 1], np.s_[row : row + 1])
                 else:
                     rows[:] = data[: len(rows)]
-    return out
 
 
-def reading(name: str, side: int, rows_per_file: int, *, one_by_one: bool = False) -> Result:
+def reading(name: str, side: int, frames: int, *, one_by_one: bool = False) -> Result:
     """Read a segment and its files in turns."""
     with tempfile.TemporaryDirectory() as folder:
-        long_run = LongRun.save(Path(folder), SEGMENT_FRAMES, side, rows_per_file)
+        long_run = LongRun.save(Path(folder), frames, side, 50)
         long_run.master()
-        if not np.array_equal(read_segment(long_run), read_files(long_run, one_by_one=False)):
-            raise ValueError("the master does not show what is in the files")
+        shape = (frames, side, side)
+        shown, saved = np.zeros(shape, np.uint8), np.ones(shape, np.uint8)
         ours, theirs = [], []
         for _ in range(ROUNDS):
-            ours.append(_seconds(lambda: read_segment(long_run)))
-            theirs.append(_seconds(lambda: read_files(long_run, one_by_one=one_by_one)))
+            ours.append(_seconds(lambda: read_segment(long_run, shown)))
+            theirs.append(_seconds(lambda: read_files(long_run, saved, one_by_one=one_by_one)))
+    if not np.array_equal(shown, saved):
+        raise ValueError("the master does not show what is in the files")
     return result(
         name,
         min(ours) * 1e3,
@@ -185,6 +184,7 @@ def main() -> list[Result]:
         result("master.segment", statistics.median(each) * 1e3, "ms", at_most=100),
         result("master.segment_worst", max(each) * 1e3, "ms"),
         result("master.end", end_s, "s", at_most=1),
-        reading("master.read_512", 512, 50),
-        reading("master.read_16_frame_by_frame", 16, 50, one_by_one=True),
+        reading("master.read_1024", 1024, 200),
+        reading("master.read_512", 512, 500),
+        reading("master.read_16_frame_by_frame", 16, 1000, one_by_one=True),
     ]
