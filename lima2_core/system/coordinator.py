@@ -294,14 +294,14 @@ class Coordinator:
             self._carry_out(effect, event)
 
     def _carry_out(self, effect: Effect, event: Event) -> None:
-        run = self._current
-        if run is None:
+        if (run := self._current) is None:
             return
         if effect is Effect.START:
             self._start(run)
         elif effect is Effect.DISCARD:
             self._discard_prepared()
         elif run.phase is Phase.RUNNING:
+            run.interrupted = True
             # Only who asks for a stop waits for the answers.
             self._team.stop(STOP_S if event in (Event.STOP, Event.TERMINATE) else 0.0)
 

@@ -118,6 +118,8 @@ class SystemRun:
         """What went wrong, in the order it was noticed."""
         self.exposed = 0
         """Frames that the detector has exposed, as far as it was asked."""
+        self.interrupted = False
+        """Whether it was told to end early."""
         self.exposed_known = False
         """Whether it was asked at its end, or cannot be."""
         self.started_wall_s = 0.0
@@ -182,7 +184,7 @@ class SystemRun:
         """Give up a run that was never started."""
         with self._lock:
             self._phase.feed(PhaseEvent.DISCARD)
-            self._books.end(0, True, {})
+            self._books.end(0, True, self._gone())
 
     def _gone(self) -> Mapping[int, Validity]:
         """Receivers from which nothing more comes, and what became of the frames they leave."""
@@ -234,7 +236,19 @@ class SystemRun:
                     code = Validity.CRASH if member.lost else gone[receiver]
                     row = member.flushed(name) if rows is None else max(rows, 0)
                     self._books.strike(receiver, name, row, code)
-            self._books.end(self.exposed, self._exact, gone)
+            if self.expected is not None and self._ran_to_its_end:
+                # Whatever the detector counts: some count late, and this one may be gone.
+                self._books.end(self.expected, True, gone)
+            else:
+                self._books.end(self.exposed, self._exact, gone)
+
+    @property
+    def _ran_to_its_end(self) -> bool:
+        """Whether nothing ended it early, as those know who took their frames to the last."""
+        return not self.interrupted and any(
+            not member.lost and member.status is not None and not member.status.error
+            for member in self.members
+        )
 
     @property
     def complete(self) -> bool:

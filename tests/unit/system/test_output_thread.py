@@ -75,7 +75,7 @@ def test_of_a_run_that_never_was_nothing_is_written(start):
 @pytest.mark.parametrize("where", ["open", "update", "finish"])
 def test_an_output_that_fails_ends_and_says_why(start, where):
     output, told = ScriptedOutput(fail_in=where), []
-    group = start(output, on_done=lambda: told.append(group.done))
+    group = start(output, on_done=lambda: told.append(where))
     if where == "finish":
         group.finish()
 
@@ -84,7 +84,7 @@ def test_an_output_that_fails_ends_and_says_why(start, where):
     (thread,) = group.threads
     assert thread.trouble == "scripted: OSError: the disk is gone"
     assert output.calls[-1] == where
-    assert eventually(lambda: told == [True])
+    assert eventually(lambda: told == [where])
 
 
 def test_an_output_that_fails_does_not_disturb_the_others(start):
