@@ -62,8 +62,10 @@ class FakeCamera:
     Threads: everything from any thread.
     """
 
-    def __init__(self, buffers: int = 8) -> None:
+    def __init__(self, buffers: int = 8, keepable: bool = True) -> None:
         self.buffers = buffers
+        self.keepable = keepable
+        """What its frames say of themselves."""
         self.calls: list[str] = []
         """Calls to the control part, in order."""
         self.broken: dict[str, Exception] = {}
@@ -234,7 +236,7 @@ class FakeSource(FrameSource):
             return None
         data = lease.array((1, 2, 3), np.uint16)
         data[...] = idx
-        return Frame(idx, data, lease, keepable=True)
+        return Frame(idx, data, lease, keepable=self._camera.keepable)
 
     def interrupt(self) -> None:
         with self._camera.changed:
