@@ -1,10 +1,10 @@
-"""The classic pipeline: correct, reshape, accumulate, reduce, save.
+"""The classic pipeline: convert, correct, reshape, accumulate, reduce, save.
 
 ::
 
-    input --> correct_pixels -> reshape_image --[accumulate]--> reduce_rois, project_rois, encode
-      |                                                              |          |          |
-      +-> input_frame, frame_idx, saving_input                    frame     records     saving
+    input --> convert, correct, reshape --[accumulate]--> reduce_rois, project_rois, encode_chunk
+      |                                                        |          |          |
+      +-> input_frame, frame_idx, saving_input, pedestal      frame     records     saving
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ from lima2_core.flow.tap import Tap
 from lima2_core.flow.task import Reduction, Transform
 from lima2_core.schema import ParamsModel, quantity
 from processing.calibration_files import load_map
+from processing.jungfrau.params import PedestalParams, PhotonsParams
 from processing.params import (
     AccumulationParams,
     CalibrationFileParams,
@@ -37,11 +38,14 @@ from processing.params import (
     StatisticsParams,
     TapsParams,
 )
+from processing.pipelines.photons import conversion, dark_lanes
 from processing.pipelines.preload import preload
+from processing.pipelines.saved import Saved
 from processing.saving import FileMetadata, SavingParams
 from processing.sinks.hdf5 import Hdf5Sink
 from processing.tasks.accumulate import Accumulate
 from processing.tasks.buffers import OutputBuffers, grow_within
+from processing.tasks.convert_photons import ConvertPhotons
 from processing.tasks.correct_pixels import CorrectPixels
 from processing.tasks.encode_chunk import EncodeChunk
 from processing.tasks.protect_countrate import ProtectCountrate
@@ -72,6 +76,8 @@ class LegacyParams(ParamsModel):
     buffers: BufferParams = BufferParams()
     frame_idx_enabled: bool = False
     """Whether the order of the frames is told by popFrameIdx."""
+    photons: PhotonsParams = PhotonsParams()
+    pedestal: PedestalParams = PedestalParams()
     mask: CalibrationFileParams = CalibrationFileParams()
     """Pixels that are not 0 in it read 0 and do not count in statistics."""
     flatfield: CalibrationFileParams = CalibrationFileParams()
@@ -98,6 +104,7 @@ class _Builder:
         self.context = context
         self.depth = params.accumulation.depth
         self.reshapes = params.geometry != GeometryParams()
+        self.convert: ConvertPhotons | None = None
         self.taps: dict[str, Tap] = {}
         self.streams: dict[str, RecordStream] = {}
         self.memories: list[OutputBuffers] = []
@@ -140,8 +147,8 @@ class _Builder:
                 "nb_frames_source": source,
                 "nb_frames_input": available,
                 "nb_frames_processed": processed,
-                "nb_frames_saved": _Saved(self.sinks.get("saving"), processed),
-                "nb_frames_input_saved": _Saved(self.sinks.get("saving_input"), available),
+                "nb_frames_saved": Saved(self.sinks.get("saving"), processed),
+                "nb_frames_input_saved": Saved(self.sinks.get("saving_input"), available),
             },
             queue_frames=params.fifo.nb_fifo_frames,
             files=lambda: [name for sink in self.sinks.values() for name in sink.files],
@@ -152,16 +159,26 @@ class _Builder:
         """Transforms of each frame, the mask as it lies on the result, and its spec."""
         params, context, spec = self.params, self.context, self.context.spec
         tasks: list[Transform] = []
+        maps = (params.mask, params.background, params.flatfield)
+        corrects = any(one.enabled for one in maps)
+        if params.photons.enabled:
+            wanted = self._wanted(last=not (corrects or self.reshapes) and self.depth == 1)
+            self.convert = conversion(params.photons, context, wanted)
+            spec = self.convert.resolve(spec)
+            tasks.append(self.convert)
+            self.memories.append(self.convert.buffers)
         mask = load_map(params.mask, spec, "mask")
         background = load_map(params.background, spec, "background")
         flatfield = load_map(params.flatfield, spec, "flatfield")
-        if any(image is not None for image in (mask, background, flatfield)):
+        if corrects:
             wanted = self._wanted(last=not self.reshapes and self.depth == 1)
             correct = CorrectPixels(background, flatfield, mask, context.pools, wanted)
             spec = correct.resolve(spec)
             mask = correct.mask
             tasks.append(correct)
             self.memories.append(correct.buffers)
+        if self.convert is not None and self.convert.mask.any():
+            mask = self.convert.mask if mask is None else self.convert.mask | mask
         if self.reshapes:
             wanted = self._wanted(last=self.depth == 1)
             reshape = ReshapeImage(params.geometry, context.pools, wanted)
@@ -211,7 +228,7 @@ class _Builder:
             stream = RecordStream(spec, buffers.nb_frame_idx_buffer)
             self.streams["frame_idx"] = stream
             lanes.append(Lane("frame_idx", FrameIdxSink(stream, context.share.receiver), INPUT))
-        return lanes
+        return lanes + dark_lanes(params.photons, params.pedestal, self.convert, context)
 
     @property
     def _unchanged(self) -> bool:
@@ -329,20 +346,6 @@ class _Builder:
         files = params.saved_files(spec)
         self.saved[source] = SavedSource(spec, files, rows, lambda: sink.stats().rows_saved)
         return Lane(f"rows/{source}", RowSink(rows), encode)
-
-
-class _Saved:
-    """Frames that are safe in files, as a counter of the pipeline; never ahead of ``before``."""
-
-    def __init__(self, sink: Hdf5Sink | None, before: Counter) -> None:
-        self._sink = sink
-        self._before = before
-
-    @property
-    def value(self) -> int:
-        # A file may be finished before the thread that handed its last frame on has counted it.
-        saved = 0 if self._sink is None else self._sink.stats().frames_saved
-        return min(saved, self._before.value)
 
 
 def _same_files(one: SavingParams, other: SavingParams) -> bool:

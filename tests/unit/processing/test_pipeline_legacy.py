@@ -21,7 +21,7 @@ from processing.pipelines.legacy import PLUGIN, LegacyParams
 from processing.sinks.hdf5 import Hdf5Stats
 
 SPEC = FrameSpec((1, 12, 15), np.dtype(np.uint16))
-OUR_OWN_GROUPS = {"geometry", "taps", "saving_input"}
+OUR_OWN_GROUPS = {"photons", "pedestal", "geometry", "taps", "saving_input"}
 
 
 def rect(x, y, width, height):

@@ -1,0 +1,1 @@
+"""JUNGFRAU: calibration files, layout of modules, pedestals."""

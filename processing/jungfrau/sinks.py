@@ -1,0 +1,161 @@
+"""Where dark frames end: in a calibration file, or in the pedestal that the run uses."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lima2_core.data.frame import Frame, FrameSpec, Validity
+from lima2_core.errors import ParamError, StorageError
+from lima2_core.flow.sink import Row, Sink
+from processing.jungfrau.calibration import Calibration, blank, read_calibration, save_calibration
+from processing.jungfrau.params import FollowParams, PedestalParams
+from processing.jungfrau.pedestal import (
+    Drift,
+    PedestalFollower,
+    PedestalRun,
+    Rules,
+    modules_of,
+)
+
+log = logging.getLogger(__name__)
+
+_UPDATES = 10
+"""So many times in a window the followed pedestal is given to the conversion."""
+
+
+class PedestalSink(Sink):
+    """Writes the calibration file at the end of a run of dark frames.
+
+    Frames may be of several gain stages, each of one; partial frames are left out. Stages that do
+    not occur, gains and ids are taken from the file that is replaced, or from another.
+
+    Raises:
+        ParamError: these are no raw frames, or a file does not go with them.
+    """
+
+    name = "pedestal"
+
+    def __init__(
+        self,
+        params: PedestalParams,
+        spec: FrameSpec,
+        module_ids: tuple[int, ...] = (),
+        where: str = "pedestal",
+    ) -> None:
+        self._file = Path(params.path)
+        if not self._file.is_absolute():
+            raise ParamError(
+                f"{params.path!r} must be an absolute path, as servers have no folder",
+                path=f"{where}.path",
+            )
+        modules = modules_of(spec.shape)
+        if modules is None or spec.dtype != np.uint16:
+            raise ParamError(
+                f"frames of {spec.shape} {spec.dtype} are not whole modules of raw words; take "
+                "pedestals with all rows",
+                path=f"{where}.enabled",
+            )
+        self._rules = Rules(params.min_frames, params.wrong_share, params.noise_factor)
+        self._old = self._begin(params, module_ids or tuple(range(modules)), where)
+        if len(self._old) != modules:
+            raise ParamError(
+                f"frames hold {modules} modules, the calibration {len(self._old)}; choose another "
+                "file",
+                path=f"{where}.path",
+            )
+        self.run = PedestalRun(modules)
+
+    def open(self) -> None:
+        if not os.access(self._file.parent, os.W_OK | os.X_OK):
+            raise StorageError(
+                f"the calibration cannot be written: {self._file.parent} is no folder to write to",
+                file=str(self._file),
+            )
+
+    def write(self, rows: Sequence[Row]) -> None:
+        for row in rows:
+            if isinstance(row.value, Frame) and row.value.validity is Validity.VALID:
+                self.run.add(row.value.data)
+
+    def close(self) -> None:
+        if not any(self.run.frames):
+            log.info("no dark frame came: %s stays as it is", self._file)
+            return
+        made = self.run.calibrate(self._old, self._rules)
+        save_calibration(made, self._file)
+        bad = int(np.count_nonzero(made.mask))
+        log.info(
+            "%s: dark frames of G0, G1, G2: %s; %d bad pixels", self._file, self.run.frames, bad
+        )
+
+    def _begin(
+        self, params: PedestalParams, module_ids: tuple[int, ...], where: str
+    ) -> Calibration:
+        """What is known before the run."""
+        if self._file.exists():
+            return read_calibration(params.path, f"{where}.path")
+        if params.gain_path:
+            return read_calibration(params.gain_path, f"{where}.gain_path")
+        return blank(module_ids)
+
+
+class FollowSink(Sink):
+    """Lets the G0 pedestal follow the dark frames among the frames of a run.
+
+    The conversion takes it up some frames later, when it is there; the result of a run then
+    depends on its timing.
+
+    Args:
+        give: takes the new pedestal.
+
+    Threads: `drift` from any.
+    """
+
+    name = "follow_pedestal"
+
+    def __init__(
+        self,
+        params: FollowParams,
+        pedestal: NDArray[np.float32],
+        rms: NDArray[np.float32],
+        give: Callable[[NDArray[np.float32]], None],
+    ) -> None:
+        self._params = params
+        self._follower = PedestalFollower(pedestal, rms, params.window)
+        self._give = give
+        self._new = 0
+
+    def write(self, rows: Sequence[Row]) -> None:
+        params = self._params
+        for row in rows:
+            frame = row.value
+            if not isinstance(frame, Frame) or frame.validity is not Validity.VALID:
+                continue
+            if frame.idx >= params.dark_first and not (
+                (frame.idx - params.dark_first) % params.dark_every
+            ):
+                self._follower.add(frame.data)
+                self._new += 1
+        if self._new >= max(1, params.window // _UPDATES):
+            self._new = 0
+            self._give(self._follower.pedestal)
+
+    def drift(self) -> Drift:
+        """How far the pedestal has moved in this run."""
+        return self._follower.drift()
+
+    def close(self) -> None:
+        drift = self.drift()
+        log.info(
+            "the G0 pedestal drifted by %.2f ADU (median; single pixels up to %.1f) over %d dark "
+            "frames",
+            drift.median,
+            drift.largest,
+            drift.dark_frames,
+        )

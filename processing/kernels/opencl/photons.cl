@@ -1,0 +1,194 @@
+/* Raw words to photons, and into the image. Macros, set by the host:
+ *   OUT_FLOAT, OUT_INT16 or OUT_INT32: type of the result
+ *   MAPS_16: maps of 16 bits instead of floats
+ *   PIXELS: of a raw frame; ROWS: raw rows of a module; FIRST_ROW: its first one; GAP: between chips
+ * Arithmetic in the order of processing/kernels/jungfrau.py, so that both give the same bits. */
+
+#define CHIP 256
+#define COLS 1024
+#define SATURATED_WORD 0xC000
+#define LOST_WORD 0xFFFF
+#define HUGE_OFFSET 1e29f
+
+#if defined(OUT_FLOAT)
+typedef float out_t;
+typedef float16 out16_t;
+#elif defined(OUT_INT16)
+typedef short out_t;
+typedef short16 out16_t;
+#else
+typedef int out_t;
+typedef int16 out16_t;
+#endif
+
+#ifdef MAPS_16
+typedef ushort map_t;
+#else
+typedef float map_t;
+#endif
+
+out_t rounded(float value)
+{
+#if defined(OUT_FLOAT)
+    return value;
+#elif defined(OUT_INT16)
+    return (short)rint(clamp(value, -32768.0f, 32767.0f));
+#else
+    return (int)rint(clamp(value, -2147483648.0f, 2147483520.0f));
+#endif
+}
+
+out16_t rounded16(float16 value)
+{
+#if defined(OUT_FLOAT)
+    return value;
+#elif defined(OUT_INT16)
+    /* Adding 1.5 * 2^23 leaves the nearest integer in the low bits: no call per lane. */
+    value = clamp(value, -32768.0f, 32767.0f) + 12582912.0f;
+    return convert_short16(as_int16(value) - 0x4B400000);
+#else
+    return convert_int16_rte(clamp(value, -2147483648.0f, 2147483520.0f));
+#endif
+}
+
+/* Whether a pixel has no value in stage G0: it is masked. */
+int hidden(int pixel, __global const map_t *offset, __global const map_t *factor)
+{
+#ifdef MAPS_16
+    return factor[pixel] == 0;
+#else
+    return factor[pixel] == 0 || !(offset[pixel] < HUGE_OFFSET);
+#endif
+}
+
+/* Photons of any word. */
+out_t photons(ushort word, int pixel, __global const map_t *offset, __global const map_t *factor,
+              float4 scale, out_t no_value, out_t saturated)
+{
+    const int code = word >> 14;
+    if (word == SATURATED_WORD)
+        return hidden(pixel, offset, factor) ? no_value : saturated;
+    if (code == 2 || word == LOST_WORD)
+        return no_value;
+    const int stage = code == 3 ? 2 : code;
+    const int at = pixel + stage * PIXELS;
+    const int adc = word & 0x3FFF;
+#ifdef MAPS_16
+    if (factor[at] == 0)
+        return no_value;
+    const float unit = stage == 0 ? scale.x : stage == 1 ? scale.y : scale.z;
+    return rounded((float)(4 * adc - offset[at]) * ((float)factor[at] * unit));
+#else
+    return rounded(((float)adc - offset[at]) * factor[at]);
+#endif
+}
+
+/* Index in the image of a pixel; places: first, row step, column step of each module. */
+int place_of(int row, int col, __global const int *places)
+{
+    const int module = row / ROWS;
+    const int down = row % ROWS + FIRST_ROW;
+    __global const int *place = places + 3 * module;
+    return place[0] + (down + GAP * (down / CHIP)) * place[1] + (col + GAP * (col / CHIP)) * place[2];
+}
+
+/* For CPUs: a row of a module per item. Nearly all pixels are in G0, so a straight pass that the
+ * vector units like comes first, and a second one where a word of another stage was met. */
+__kernel void convert_rows(__global const ushort *restrict raw, __global const map_t *offset,
+                           __global const map_t *factor, __global out_t *out,
+                           __global const int *places, float4 scale, out_t no_value, out_t saturated)
+{
+    const int row = get_global_id(0);
+    const int col_step = places[3 * (row / ROWS) + 2];
+    for (int start = 0; start < COLS; start += 64) {
+        const int first = row * COLS + start;
+        const int target = place_of(row, start, places);
+        ushort16 seen = 0;
+        for (int n = 0; n < 64; n += 16) {
+            const ushort16 words = vload16(0, raw + first + n);
+            seen |= words;
+#ifdef MAPS_16
+            const ushort16 steps = vload16(0, factor + first + n);
+            const int16 adc = 4 * convert_int16(words) - convert_int16(vload16(0, offset + first + n));
+            const float16 value = convert_float16(adc) * (convert_float16(steps) * scale.x);
+            out16_t result = rounded16(value);
+#if defined(OUT_INT16)
+            result = select(result, (out16_t)no_value, as_short16(steps == (ushort16)0));
+#else
+            result = select(result, (out16_t)no_value, convert_int16(steps) == 0);
+#endif
+#else
+            const float16 value =
+                (convert_float16(words) - vload16(0, offset + first + n)) * vload16(0, factor + first + n);
+            const out16_t result = rounded16(value);
+#endif
+            if (col_step == 1) {
+                vstore16(result, 0, out + target + n);
+            } else {
+                out_t lanes[16];
+                vstore16(result, 0, lanes);
+                for (int lane = 0; lane < 16; lane++)
+                    out[target + (n + lane) * col_step] = lanes[lane];
+            }
+        }
+        const ushort8 half8 = seen.lo | seen.hi;
+        const ushort4 half4 = half8.lo | half8.hi;
+        const ushort2 half2 = half4.lo | half4.hi;
+        if ((half2.x | half2.y) & 0xC000) {
+            for (int n = 0; n < 64; n++) {
+                const ushort word = raw[first + n];
+                if (word & 0xC000)
+                    out[target + n * col_step] =
+                        photons(word, first + n, offset, factor, scale, no_value, saturated);
+            }
+        }
+    }
+}
+
+/* For GPUs: a pixel per item, so that neighbours read neighbours. */
+__kernel void convert_pixels(__global const ushort *restrict raw, __global const map_t *offset,
+                             __global const map_t *factor, __global out_t *out,
+                             __global const int *places, float4 scale, out_t no_value,
+                             out_t saturated)
+{
+    const int pixel = get_global_id(0);
+    out[place_of(pixel / COLS, pixel % COLS, places)] =
+        photons(raw[pixel], pixel, offset, factor, scale, no_value, saturated);
+}
+
+/* What no raw pixel reaches; runs: first index and length. */
+__kernel void fill_empty(__global out_t *out, __global const int2 *runs, int count, out_t no_value)
+{
+    const int each = (count + get_global_size(0) - 1) / get_global_size(0);
+    const int begin = get_global_id(0) * each;
+    for (int n = begin; n < min(begin + each, count); n++)
+        for (int pixel = runs[n].x; pixel < runs[n].x + runs[n].y; pixel++)
+            out[pixel] = no_value;
+}
+
+/* Double-size pixels give an equal part to each gap pixel they cover. */
+__kernel void share(__global out_t *out, __global const int4 *shares, int count, out_t no_value,
+                    out_t saturated)
+{
+    const int each = (count + get_global_size(0) - 1) / get_global_size(0);
+    const int begin = get_global_id(0) * each;
+    for (int n = begin; n < min(begin + each, count); n++) {
+        const int4 at = shares[n];
+        const int parts = at.z < 0 ? 2 : 4;
+        const out_t value = out[at.x];
+#if defined(OUT_FLOAT)
+        const out_t part = value * (1.0f / (float)parts);
+        const out_t rest = part;
+#else
+        const int marked = value == no_value || value == saturated;
+        const out_t part = marked ? value : (out_t)(value >> (parts / 2));
+        const out_t rest = marked ? value : (out_t)(value - part * (parts - 1));
+#endif
+        out[at.y] = part;
+        if (at.z >= 0) {
+            out[at.z] = part;
+            out[at.w] = part;
+        }
+        out[at.x] = rest;
+    }
+}
