@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 import queue
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any, ClassVar
 
 import tango
@@ -43,6 +44,13 @@ class LimaDevice(Device):
 
     plugin: ClassVar[CameraPlugin]
 
+    def tick_s(self) -> float | None:
+        """How long the pump waits for an event before it calls `tick`; None: for ever."""
+        return None
+
+    def tick(self) -> None:
+        """Look what has changed, and push it; on the pump thread."""
+
     def start_pump(self, events: queue.SimpleQueue[ServiceEvent | None]) -> None:
         """Serve the events of the service until it closes."""
         self._events = events
@@ -54,11 +62,21 @@ class LimaDevice(Device):
 
     def _serve_events(self) -> None:
         with tango.EnsureOmniThread():
-            while (event := self._events.get()) is not None:
+            while True:
                 try:
-                    self.handle(event)
-                except tango.DevFailed as failed:
-                    log.warning("an event could not be pushed: %s", failed.args[0].desc)
+                    event = self._events.get(timeout=self.tick_s())
+                except queue.Empty:
+                    self._guarded(self.tick)
+                    continue
+                if event is None:
+                    return
+                self._guarded(partial(self.handle, event))
+
+    def _guarded(self, push: Callable[[], None]) -> None:
+        try:
+            push()
+        except tango.DevFailed as failed:
+            log.warning("an event could not be pushed: %s", failed.args[0].desc)
 
     def handle(self, event: ServiceEvent) -> None:
         """Push what clients want to know of ``event``; on the pump thread."""

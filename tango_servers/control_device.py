@@ -1,4 +1,4 @@
-"""The control device of the contract; the front of the whole system is in a file of its own."""
+"""The control device of the contract; the front of the whole system is in files of its own."""
 
 from __future__ import annotations
 
@@ -14,8 +14,9 @@ from lima2_core.service.control import ControlService
 from lima2_core.state.device import AcqState
 from tango_servers import discovery
 from tango_servers.adapters import TangoLink
-from tango_servers.base import LimaDevice, text_of
+from tango_servers.base import text_of
 from tango_servers.errors import as_dev_failed, payload_or_none
+from tango_servers.front import Front
 from tango_servers.process import PROCESS
 
 _SENTENCES = {
@@ -28,8 +29,10 @@ _SENTENCES = {
 }
 
 
-class Lima2Control(LimaDevice):
+class Lima2Control(Front):
     """Configures and drives one detector; base of the classes ``Lima<Plugin>Control``.
+
+    What acts on the whole system is inherited; everything here acts on the detector alone.
 
     Threads: Tango calls in on its own threads; every method makes one service call.
     """
@@ -56,6 +59,7 @@ class Lima2Control(LimaDevice):
             self.link,
             lambda: max(1, len(self.link.receivers)),
         )
+        self.init_front(self._receivers)
         self.start_pump(self.service.events)
         PROCESS.add(self.get_name(), self.shut_down)
 
@@ -65,9 +69,13 @@ class Lima2Control(LimaDevice):
 
     def shut_down(self) -> None:
         """End the service; also at the end of the process."""
+        self.system.close()
         self.service.close()
         self.link.close()
         self.stop_pump()
+
+    def _receivers(self) -> tuple[str, ...]:
+        return discovery.receivers_of(self.get_name(), self.plugin.name, self.receivers)
 
     @property
     def service_state(self) -> AcqState:
@@ -153,7 +161,7 @@ class Lima2Control(LimaDevice):
     @as_dev_failed
     def is_Prepare_allowed(self) -> bool:
         self.service.check_preparable()
-        self.link.connect(discovery.receivers_of(self.get_name(), self.plugin.name, self.receivers))
+        self.link.connect(self._receivers())
         return True
 
     @command(dtype_in=str, doc_in="uuid of the acquisition")

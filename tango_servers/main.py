@@ -21,21 +21,23 @@ from lima2_core import registry
 from lima2_core.camera.api import CameraPlugin
 from lima2_core.errors import Lima2Error, PluginError
 from lima2_core.flow.plugin import PipelinePlugin
+from lima2_core.system.outputs import OutputPlugin
 from lima2_core.worker import Worker
 from tango_servers import logs, publish
 from tango_servers.control_device import Lima2Control
 from tango_servers.names import (
     CONTROL_SUFFIX,
-    PROCESSING_FAMILY,
     SERVER,
     LogLevel,
     control_class,
+    is_run_device,
     plugin_of,
     receiver_class,
 )
 from tango_servers.process import PROCESS
 from tango_servers.processing_device import processing_class
 from tango_servers.receiver_device import Lima2Receiver
+from tango_servers.run_device import Lima2Run
 
 log = logging.getLogger(__name__)
 
@@ -108,20 +110,23 @@ def prepare(instance: str) -> tuple[list[type[Device]], list[PipelinePlugin]]:
     names = {
         class_name
         for device, class_name in zip(declared[::2], declared[1::2], strict=True)
-        if class_name != "DServer" and device.split("/")[1].lower() != PROCESSING_FAMILY
+        if class_name != "DServer" and not is_run_device(device)
     }
     if not names:
         raise Lima2Error(
             f"the Tango database declares no device for {server}; register a deployment with "
             "'lima2 register', or check the instance name"
         )
-    publish.purge_processing_devices(database, server)
+    publish.purge_run_devices(database, server)
     pipelines = list(_pipelines())
     classes = [_device_class(name) for name in sorted(names)]
     for device_class in classes:
-        publish.publish_camera(database, device_class.__name__, device_class.plugin.params)
+        name, params = device_class.__name__, device_class.plugin.params
+        publish.publish_camera(database, name, params)
+        if issubclass(device_class, Lima2Control):
+            publish.publish_front(database, name, params, pipelines)
     publish.publish_pipelines(database, pipelines)
-    return [*classes, *(processing_class(plugin) for plugin in pipelines)], pipelines
+    return [*classes, Lima2Run, *(processing_class(plugin) for plugin in pipelines)], pipelines
 
 
 def preload(pipelines: Iterable[PipelinePlugin]) -> None:
@@ -149,6 +154,14 @@ def _pipelines() -> Iterable[PipelinePlugin]:
             yield registry.load(registry.PIPELINES, entry.name)
 
 
+def _outputs() -> Iterable[OutputPlugin]:
+    for entry in registry.survey(registry.OUTPUTS):
+        if entry.failure:
+            log.warning("the output %s does not load: %s", entry.name, entry.failure)
+        else:
+            yield registry.load(registry.OUTPUTS, entry.name)
+
+
 def _device_class(name: str) -> type[Lima2Control] | type[Lima2Receiver]:
     """The class ``Lima<Plugin>Control`` or ``Lima<Plugin>Receiver``, with the camera's settings."""
     found = plugin_of(name)
@@ -157,16 +170,21 @@ def _device_class(name: str) -> type[Lima2Control] | type[Lima2Receiver]:
             f"the class {name} is not one of LImA2: Lima<Plugin>Control or ...Receiver"
         )
     plugin: CameraPlugin = registry.load(registry.CAMERAS, found[0])
-    settings = {
-        key: device_property(dtype=str, default_value="", doc=doc)
-        for key, doc in plugin.properties.items()
-    }
+    described = dict(plugin.properties)
+    members: dict[str, object] = {"plugin": plugin}
     if found[1] == CONTROL_SUFFIX:
         base: type[Lima2Control] | type[Lima2Receiver] = Lima2Control
         class_name = control_class(plugin.name)
+        outputs = tuple(_outputs())
+        members["outputs"] = outputs
+        for output in outputs:
+            described |= output.settings
     else:
         base, class_name = Lima2Receiver, receiver_class(plugin.name)
+    settings = {
+        key: device_property(dtype=str, default_value="", doc=doc) for key, doc in described.items()
+    }
     made: type[Lima2Control] | type[Lima2Receiver] = type(
-        class_name, (base,), {"plugin": plugin, "__doc__": base.__doc__, **settings}
+        class_name, (base,), {**members, "__doc__": base.__doc__, **settings}
     )
     return made

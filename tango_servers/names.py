@@ -12,9 +12,12 @@ SERVER = "lima2_tango"
 CONTROL_SUFFIX = "Control"
 RECEIVER_SUFFIX = "Receiver"
 PROCESSING_FAMILY = "limaprocessing"
+RUN_FAMILY = "limarun"
+RUN_CLASS = "Lima2Run"
 
 ACQ_PARAMS = "acq_params"
 PROC_PARAMS = "proc_params"
+FRONT_PARAMS = "front_params"
 SCHEMA = "schema"
 VERSION = "Version"
 NO_ERROR = "No error"
@@ -62,6 +65,16 @@ def processing_device(receiver_device: str, acq_id: str, receiver_idx: int) -> s
     """Name of the processing device of a run, in the domain of its receiver."""
     domain = receiver_device.split("/")[-3]
     return f"{domain}/{PROCESSING_FAMILY}/{acq_id}@{receiver_idx}"
+
+
+def run_device(control_device: str, acq_id: str) -> str:
+    """Name of the device of a run of the whole system, in the domain of its control."""
+    return f"{domain_of(control_device)}/{RUN_FAMILY}/{acq_id}"
+
+
+def is_run_device(device: str) -> bool:
+    """Whether a server made this device for a run, rather than an operator for good."""
+    return device.split("/")[-2].lower() in (PROCESSING_FAMILY, RUN_FAMILY)
 
 
 def domain_of(device: str) -> str:

@@ -8,6 +8,7 @@ from collections.abc import Callable
 
 from lima2_core.service.receiver import ReceiverService
 from lima2_core.service.run import Run
+from tango_servers.front_run import FrontRun
 from tango_servers.news import Listeners
 
 log = logging.getLogger(__name__)
@@ -26,6 +27,8 @@ class Process:
         """Runs by the name of their processing device; filled before the device is made."""
         self.listeners: dict[str, Listeners] = {}
         """Who listens to these runs; by the same names."""
+        self.system_runs: dict[str, FrontRun] = {}
+        """Runs of the whole system by the name of their device; filled before it is made."""
         self._shut_downs: dict[str, Callable[[], None]] = {}
         self._lock = threading.Lock()
 

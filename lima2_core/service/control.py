@@ -86,6 +86,14 @@ class ControlService:
         self._machine.require(Event.PREPARED, "Prepare")
         self._camera.check(self._requested)
 
+    def check(self, params: AcquisitionParams) -> None:
+        """Refuse parameters that the detector cannot fulfil, whoever asks for them.
+
+        Raises:
+            ParamError: the path names the parameter.
+        """
+        self._camera.check(params)
+
     def check_startable(self) -> None:
         """Refuse Start in a wrong state.
 

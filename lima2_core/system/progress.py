@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections import deque
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from lima2_core.data.frame import Validity
 from lima2_core.system.ports import RunStatus
@@ -111,6 +111,16 @@ class ProgressMeter:
             time_to_overrun_s=_time_to_overrun(first, last),
         )
         return self.progress
+
+    def rest(self) -> None:
+        """Nothing will move any more: counts stay, present rates and levels are gone."""
+        self.progress = replace(
+            self.progress,
+            rate_hz=0.0,
+            rate_bytes_s=0.0,
+            queue_percent=0.0,
+            time_to_overrun_s=math.inf,
+        )
 
 
 def processed_of(run: SystemRun) -> int:

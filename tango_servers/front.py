@@ -1,0 +1,230 @@
+"""The front of the whole system, under the names of Lima1: one device for everybody else.
+
+Tango ignores case, so commands cannot be called prepare, start or stop: those of the contract act
+on their own device only (`tango_servers.control_device`), these on control and receivers together.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any, ClassVar
+
+import tango
+from tango.server import command
+
+from lima2_core.data.encoding import DATA_ARRAY
+from lima2_core.errors import Lima2Error, NotAvailableError
+from lima2_core.ids import AcqId
+from lima2_core.service.control import ControlService
+from lima2_core.service.events import RunsChanged, ServiceEvent, StateChanged
+from lima2_core.system.outputs import OutputPlugin
+from tango_servers.adapters import TangoLink
+from tango_servers.base import wire_text
+from tango_servers.errors import as_dev_failed
+from tango_servers.front_params import FrontParams, front_params
+from tango_servers.front_readings import FrontReadings
+from tango_servers.front_system import FrontSystem
+from tango_servers.names import AcqStateLabel
+from tango_servers.run_device import image_answer
+from tango_servers.states import DEV_STATES, FrontState
+
+_QUICK_S, _SLOW_S = 0.1, 0.5
+"""Time between two looks at what has changed, while a run is alive and else."""
+
+
+def address_of(device: str) -> str:
+    """A device of this database as clients anywhere reach it."""
+    database = tango.Util.instance().get_database()
+    return f"tango://{database.get_db_host()}:{database.get_db_port()}/{device}"
+
+
+class Front(FrontReadings):
+    """Prepares, starts, stops and watches control and receivers as one.
+
+    Threads: commands and attributes on Tango's threads; events on the pump thread only.
+    """
+
+    service: ControlService
+    link: TangoLink
+    outputs: ClassVar[Sequence[OutputPlugin]] = ()
+    """Outputs of runs that are installed."""
+
+    def init_front(self, receivers: Callable[[], Sequence[str]]) -> None:
+        """Get ready; nothing is made before it is needed."""
+        model: type[FrontParams] = front_params(self.plugin.params)
+        names = {name for plugin in self.outputs for name in plugin.settings}
+        self.system = FrontSystem(
+            self.service,
+            self.link,
+            model.from_tree({}),
+            receivers,
+            self.outputs,
+            {name: str(getattr(self, name)) for name in names},
+            address_of,
+        )
+        self._pushed: dict[str, Any] = {}
+        for name in (*self.READINGS, *self.EVERYDAY, "last_image"):
+            self.set_change_event(name, True, False)
+
+    # Events, on the pump thread
+
+    def tick_s(self) -> float:
+        return _QUICK_S if self.system.lively else _SLOW_S
+
+    def tick(self) -> None:
+        self.system.look()
+        self._push("State", self.dev_state)
+        self._push("Status", self.dev_status)
+        for name in (*self.READINGS, *self.EVERYDAY):
+            self._push(name, partial(getattr(type(self), name).fget, self))
+        images = self.system.images
+        newest = images.newest if images is not None else None
+        if newest is not None and self._pushed.get("last_image") is not newest:
+            self._pushed["last_image"] = newest
+            self.push_change_event("last_image", newest.pixels)
+
+    def handle(self, event: ServiceEvent) -> None:
+        if isinstance(event, StateChanged):
+            self.push_change_event("acq_state", AcqStateLabel(event.state))
+        self.tick()
+
+    def _push(self, name: str, read: Callable[[], Any]) -> None:
+        """Push what has changed; what cannot be read at present is not pushed."""
+        try:
+            value = read()
+        except (tango.DevFailed, Lima2Error):
+            return
+        if name not in self._pushed or self._pushed[name] != value:
+            self._pushed[name] = value
+            self.push_change_event(name, value)
+
+    def _nudge(self) -> None:
+        """Have changes pushed now."""
+        self.service.events.put(RunsChanged(tuple(run.acq_id for run in self.system.runs)))
+
+    # State and status
+
+    def dev_state(self) -> tango.DevState:
+        if not self.system.leads:
+            return super().dev_state()
+        return DEV_STATES[self.system.acq_state]
+
+    def dev_status(self) -> str:
+        own = wire_text(self.system.sentence())
+        if own:
+            return own
+        foreign = self.system.state is FrontState.FOREIGN
+        return super().dev_status() + (" It was prepared by another client." if foreign else "")
+
+    # Commands for the whole system
+
+    @as_dev_failed
+    def is_prepareAcq_allowed(self) -> bool:
+        self.system.check_preparable()
+        return True
+
+    @command(dtype_out=str, doc_out="id of the run (uuid); its device is current_run_device")
+    @as_dev_failed
+    def prepareAcq(self) -> str:
+        """Prepare control and receivers with the parameters of the attributes.
+
+        A fault of earlier is reset; what was prepared before is given up.
+        """
+        try:
+            return self.system.prepare().acq_id
+        finally:
+            self._nudge()
+
+    @as_dev_failed
+    def is_startAcq_allowed(self) -> bool:
+        self.system.check_startable()
+        return True
+
+    @command
+    @as_dev_failed
+    def startAcq(self) -> None:
+        """Start all parts together."""
+        self.system.start()
+        self._nudge()
+
+    @as_dev_failed
+    def is_acquire_allowed(self) -> bool:
+        self.system.check_preparable()
+        return True
+
+    @command(dtype_out=str, doc_out="id of the run (uuid); its device is current_run_device")
+    @as_dev_failed
+    def acquire(self) -> str:
+        """Prepare and start at once; follow it by run_phase, or by the device of the run."""
+        try:
+            acq_id = self.system.prepare().acq_id
+            self.system.start()
+        finally:
+            self._nudge()
+        return acq_id
+
+    @as_dev_failed
+    def is_triggerAcq_allowed(self) -> bool:
+        self.system.check_triggerable()
+        return True
+
+    @command
+    @as_dev_failed
+    def triggerAcq(self) -> None:
+        """Give one software trigger."""
+        self.system.trigger()
+
+    @command
+    @as_dev_failed
+    def stopAcq(self) -> None:
+        """End our acquisition early; frames that were taken are processed and saved."""
+        self.system.stop()
+        self._nudge()
+
+    @command
+    @as_dev_failed
+    def abortAcq(self) -> None:
+        """End our acquisition at once, or give up what is prepared."""
+        self.system.abort()
+        self._nudge()
+
+    @command
+    @as_dev_failed
+    def resetAcq(self) -> None:
+        """Bring control and receivers to rest, whoever made them work."""
+        self.system.reset()
+        self._nudge()
+
+    @command(dtype_in=str, doc_in="id of the run (uuid); empty = the current one")
+    @as_dev_failed
+    def processAcq(self, acq_id: str) -> None:
+        """Begin to process a run whose processing was deferred."""
+        self.system.process(self._run_id(acq_id))
+
+    @command(dtype_in=str, doc_in="id of the run (uuid); empty = the current one")
+    @as_dev_failed
+    def eraseRun(self, acq_id: str) -> None:
+        """Forget a run that has ended, and delete its device; its files stay."""
+        self.system.erase(self._run_id(acq_id))
+        self._nudge()
+
+    @command(
+        dtype_in="DevLong",
+        doc_in="index in the acquisition; -1 = the newest",
+        dtype_out="DevEncoded",
+        doc_out=f"{DATA_ARRAY}: two dimensions; a frame that is missing is all zeros",
+    )
+    @as_dev_failed
+    def readImage(self, idx: int) -> tuple[str, bytes]:
+        """Give a frame of the current run, as the command of the same name of its device."""
+        if self.current is None:
+            raise NotAvailableError("an image is not available yet: nothing was prepared")
+        return image_answer(self.current, idx)
+
+    def _run_id(self, text: str) -> AcqId:
+        if text:
+            return AcqId(text)
+        if self.current is None:
+            raise NotAvailableError("there is no current run")
+        return self.current.acq_id

@@ -1,0 +1,334 @@
+"""Everyday parameters of the whole system as attributes, under the names of Lima1 where it has one.
+
+Each is a leaf of the model of `tango_servers.front_params`: writing one checks all of it, and the
+next prepareAcq takes all of it. What the contract's own ``acq_params`` say is another matter.
+"""
+
+from __future__ import annotations
+
+import enum
+import json
+from collections.abc import Callable
+from typing import Any, ClassVar, get_args
+
+from tango import AttrWriteType
+from tango.server import attribute
+
+from lima2_core.camera.params import ImageParams, TriggerMode
+from lima2_core.errors import ParamError
+from lima2_core.schema import json_tree
+from tango_servers.base import LimaDevice, text_of, wire_text
+from tango_servers.errors import as_dev_failed
+from tango_servers.front_images import LARGEST
+from tango_servers.front_params import FrontParams
+from tango_servers.front_system import FrontSystem
+
+TriggerModeLabel = enum.IntEnum(  # type: ignore[misc]
+    "TriggerModeLabel", {name: number for number, name in enumerate(get_args(TriggerMode))}
+)
+FlipLabel = enum.IntEnum(  # type: ignore[misc]
+    "FlipLabel",
+    {
+        name: number
+        for number, name in enumerate(get_args(ImageParams.model_fields["flip"].annotation))
+    },
+)
+
+ACQ = "acquisition.acq"
+IMG = "acquisition.img"
+_US = 1e6
+
+
+def _same(value: Any) -> Any:
+    return value
+
+
+def everyday(
+    path: str,
+    dtype: Any,
+    label: str,
+    doc: str,
+    *,
+    shown: Callable[[Any], Any] = _same,
+    taken: Callable[[Any], Any] = _same,
+    **details: Any,
+) -> attribute:
+    """An attribute that is a leaf of the parameters.
+
+    Args:
+        path: of the leaf; one that begins with a dot is in the group about files.
+        dtype: Tango type.
+        label: for people.
+        doc: for people.
+        shown: from the value of the leaf to that of the attribute.
+        taken: the way back.
+        details: more of what Tango tells, such as ``unit`` and ``min_value``.
+    """
+
+    def full(params: FrontParams) -> str:
+        return params.saving_path + path if path.startswith(".") else path
+
+    @as_dev_failed
+    def read(self: FrontAttributes) -> Any:
+        params = self.system.params
+        return shown(params.at(full(params)))
+
+    @as_dev_failed
+    def write(self: FrontAttributes, value: Any) -> None:
+        params = self.system.params
+        self.system.params = params.changed({full(params): taken(value)})
+
+    return attribute(
+        dtype=dtype,
+        access=AttrWriteType.READ_WRITE,
+        label=label,
+        doc=doc,
+        memorized=False,
+        fget=read,
+        fset=write,
+        **details,
+    )
+
+
+def seconds(path: str, label: str, doc: str, **details: Any) -> attribute:
+    """An everyday attribute in seconds; the leaf is in whole microseconds."""
+    return everyday(
+        path,
+        "DevDouble",
+        label,
+        doc,
+        shown=lambda us: us / _US,
+        taken=lambda s: round(s * _US),
+        unit="s",
+        standard_unit="1",
+        display_unit="s",
+        **details,
+    )
+
+
+def text(path: str, label: str, doc: str) -> attribute:
+    """An everyday attribute that is a text."""
+    return everyday(path, str, label, doc, shown=wire_text, taken=text_of)
+
+
+def json_group(path: str, label: str, doc: str) -> attribute:
+    """An everyday attribute that is a JSON object."""
+    return everyday(
+        path, str, label, doc, shown=json.dumps, taken=lambda value: json_tree(text_of(value))
+    )
+
+
+class FrontAttributes(LimaDevice):
+    """The parameters of the next acquisition of the whole system."""
+
+    system: FrontSystem
+    EVERYDAY: ClassVar[tuple[str, ...]] = (
+        "acq_nb_frames",
+        "acq_expo_time",
+        "latency_time",
+        "acq_trigger_mode",
+        "nb_frames_per_trigger",
+        "image_roi",
+        "image_bin",
+        "image_flip",
+        "pipeline",
+        "statistics_rois",
+        "saving_enabled",
+        "saving_directory",
+        "saving_prefix",
+        "saving_overwrite_policy",
+        "saving_frame_per_file",
+        "saving_compression",
+        "fault_policy",
+        "deferred_processing",
+        "user_metadata",
+        "front_params",
+        "image_max_size",
+    )
+    """Names of the attributes below, for those who push their changes."""
+
+    acq_nb_frames = everyday(
+        f"{ACQ}.nb_frames",
+        "DevLong64",
+        "Frames",
+        "Frames of the next acquisition of the whole system; 0 = until stopAcq",
+        unit="frames",
+        min_value=0,
+    )
+    acq_expo_time = seconds(
+        f"{ACQ}.expo_time",
+        "Exposure time",
+        "Integration time of one frame",
+        min_value=1e-6,
+    )
+    latency_time = seconds(
+        f"{ACQ}.latency_time",
+        "Latency time",
+        "From the end of one exposure to the start of the next",
+        min_value=0,
+    )
+    acq_trigger_mode = everyday(
+        f"{ACQ}.trigger_mode",
+        TriggerModeLabel,
+        "Trigger mode",
+        "What starts an exposure: internal (the detector itself), software (triggerAcq), external "
+        "(an edge), gate (a level, which is the exposure)",
+        shown=lambda name: TriggerModeLabel[name],
+        taken=lambda number: TriggerModeLabel(number).name,
+    )
+    nb_frames_per_trigger = everyday(
+        f"{ACQ}.nb_frames_per_trigger",
+        "DevLong64",
+        "Frames per trigger",
+        "Frames taken for each software or external trigger",
+        unit="frames",
+        min_value=1,
+    )
+    image_roi = everyday(
+        f"{IMG}.roi",
+        ("DevLong64",),
+        "Image region",
+        "x, y, width and height in binned pixels, read out by the detector; 0, 0, 0, 0 = all",
+        shown=lambda roi: [
+            roi[corner][axis] for corner in ("topleft", "dimensions") for axis in "xy"
+        ],
+        taken=lambda values: {
+            "topleft": _point(values, 4, 0),
+            "dimensions": _point(values, 4, 2),
+        },
+        max_dim_x=4,
+        unit="pixels",
+    )
+    image_bin = everyday(
+        f"{IMG}.binning",
+        ("DevLong64",),
+        "Binning",
+        "Pixels added up into one, along a row and down the rows, by the detector",
+        shown=lambda binning: [binning["x"], binning["y"]],
+        taken=lambda values: _point(values, 2, 0),
+        max_dim_x=2,
+        unit="pixels",
+    )
+    image_flip = everyday(
+        f"{IMG}.flip",
+        FlipLabel,
+        "Flip",
+        "Mirror images: none, left_right, up_down; after binning and region",
+        shown=lambda name: FlipLabel[name],
+        taken=lambda number: FlipLabel(number).name,
+    )
+    saving_enabled = everyday(
+        ".enabled", bool, "Saving", "Whether processed frames are written to files"
+    )
+    saving_directory = text(
+        ".base_path",
+        "Saving folder",
+        "Folder of the files: absolute, existing, seen by receivers and readers alike",
+    )
+    saving_prefix = text(
+        ".filename_prefix", "File prefix", "First part of the names of files and master file"
+    )
+    saving_overwrite_policy = text(
+        ".file_exists_policy",
+        "Overwrite policy",
+        "What to do with files of an earlier run: abort (refuse to prepare) or overwrite",
+    )
+    saving_frame_per_file = everyday(
+        ".nb_frames_per_file",
+        "DevLong64",
+        "Frames per file",
+        "Frames in each file of a receiver but the last",
+        unit="frames",
+        min_value=1,
+    )
+    saving_compression = text(
+        ".compression", "Compression", "How frames are packed: none, zip, bshuf_lz4, bshuf_zstd"
+    )
+    fault_policy = json_group(
+        "policy",
+        "Fault policy",
+        "What a run does about faults, as JSON: receiver_lost (abort, continue, mark), frame_lost "
+        "(fail, mark, tolerate), tolerated_fraction",
+    )
+    deferred_processing = everyday(
+        "deferred",
+        bool,
+        "Deferred processing",
+        "Only collect frames, until processAcq is called or memory is needed",
+    )
+    user_metadata = json_group(
+        "metadata", "Metadata", "What the user wants to have with the data: a JSON object"
+    )
+
+    @attribute(
+        dtype=str,
+        access=AttrWriteType.READ_WRITE,
+        label="Pipeline",
+        doc="How frames are processed, such as LimaProcessingLegacy. Another one starts from its "
+        "defaults; where files go stays",
+        memorized=False,
+    )
+    def pipeline(self) -> str:
+        return str(self.system.params.processing["class_name"])
+
+    @as_dev_failed
+    def write_pipeline(self, name: Any) -> None:
+        self.system.params = self.system.params.with_pipeline(text_of(name))
+
+    @attribute(
+        dtype=str,
+        access=AttrWriteType.READ_WRITE,
+        label="Regions",
+        doc="Regions of the statistics, as JSON: a list of [x, y, width, height] and of "
+        "[x, y, r1, r2, a1, a2]; [] = none",
+        memorized=False,
+    )
+    def statistics_rois(self) -> str:
+        return json.dumps(self.system.params.statistics_rois)
+
+    @as_dev_failed
+    def write_statistics_rois(self, value: Any) -> None:
+        try:
+            rois = json.loads(text_of(value))
+        except json.JSONDecodeError as error:
+            raise ParamError(f"this is no JSON text: {error}", path="statistics_rois") from error
+        self.system.params = self.system.params.with_statistics_rois(rois)
+
+    @attribute(
+        dtype=str,
+        access=AttrWriteType.READ_WRITE,
+        label="All parameters",
+        doc="Everything of the next acquisition (JSON): acquisition, processing, policy, deferred, "
+        "metadata. What is not written has its default. The schema is the property 'schema' of "
+        "this attribute in the Tango database",
+        memorized=False,
+    )
+    def front_params(self) -> str:
+        return self.system.params.to_json()
+
+    @as_dev_failed
+    def write_front_params(self, value: Any) -> None:
+        params = self.system.params
+        self.system.params = type(params).from_json(text_of(value))
+
+    @attribute(
+        dtype="DevLong",
+        access=AttrWriteType.READ_WRITE,
+        label="Live image size",
+        unit="pixels",
+        min_value=16,
+        max_value=LARGEST,
+        doc="The longer side of last_image has no more pixels than this: others are left out",
+        memorized=False,
+    )
+    def image_max_size(self) -> int:
+        return self.system.image_max_size
+
+    def write_image_max_size(self, value: int) -> None:
+        self.system.image_max_size = value
+
+
+def _point(values: Any, length: int, first: int) -> dict[str, int]:
+    if len(values) != length:
+        raise ParamError(f"{length} numbers are wanted, not {len(values)}", path="image")
+    return {"x": int(values[first]), "y": int(values[first + 1])}

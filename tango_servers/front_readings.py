@@ -1,0 +1,296 @@
+"""What the front shows of the system and of its current run; all of it read-only."""
+
+from __future__ import annotations
+
+import enum
+import json
+from typing import Any, ClassVar
+
+import numpy as np
+from tango import AttrQuality
+from tango.server import attribute
+
+from tango_servers.base import wire_text
+from tango_servers.errors import as_dev_failed
+from tango_servers.front_attributes import FrontAttributes
+from tango_servers.front_images import LARGEST
+from tango_servers.front_run import FrontRun
+from tango_servers.names import NO_ERROR
+from tango_servers.run_device import PhaseLabel, ledger_counts
+from tango_servers.states import FrontState
+
+FrontStateLabel = enum.IntEnum(  # type: ignore[misc]
+    "FrontStateLabel", {state.value: number for number, state in enumerate(FrontState)}
+)
+RunPhaseLabel = enum.IntEnum(  # type: ignore[misc]
+    "RunPhaseLabel",
+    {name: number for number, name in enumerate(("none", *PhaseLabel.__members__))},
+)
+_LIMA_WORDS = {
+    FrontState.RUNNING: "Running",
+    FrontState.FOREIGN: "Running",
+    FrontState.FAULT: "Fault",
+}
+
+
+class FrontReadings(FrontAttributes):
+    """The state of the system, its runs, and the progress of the current one."""
+
+    READINGS: ClassVar[tuple[str, ...]] = (
+        "front_state",
+        "run_phase",
+        "acq_status",
+        "ready_for_next_acq",
+        "front_error",
+        "stuck",
+        "current_run",
+        "current_run_device",
+        "runs",
+        "run_phases",
+        "receiver_states",
+        "preflight",
+        "files",
+        "troubles",
+        "verdict",
+        "ledger_counts",
+        "frames_received",
+        "frames_processed",
+        "frames_saved",
+        "frames_lost",
+        "acq_progress",
+        "last_image_acquired",
+        "last_image_ready",
+        "frame_rate",
+        "data_rate",
+        "buffer_level",
+        "memory_level",
+        "time_to_overrun",
+        "queue_levels",
+    )
+    """Names of the attributes below but for the image, for those who push their changes."""
+
+    @property
+    def current(self) -> FrontRun | None:
+        """The run prepared last."""
+        return self.system.current
+
+    # State
+
+    @attribute(
+        dtype=FrontStateLabel,
+        label="System",
+        doc="Control and receivers together: idle (prepareAcq is possible), prepared, running "
+        "(taking frames), fault (the next prepareAcq recovers), foreign (busy for another "
+        "client), terminate",
+    )
+    def front_state(self) -> Any:
+        return FrontStateLabel[self.system.state.value]
+
+    @attribute(
+        dtype=RunPhaseLabel,
+        label="Phase",
+        doc="Where the current run is: none, prepared, running, draining (being processed and "
+        "saved), ending (outputs are completed), done, incomplete (frames are missing), discarded",
+    )
+    def run_phase(self) -> Any:
+        return RunPhaseLabel[self.current.phase.name.lower() if self.current else "none"]
+
+    @attribute(dtype=str, label="Status", doc="Ready, Running or Fault, as in Lima1")
+    def acq_status(self) -> str:
+        return _LIMA_WORDS.get(self.system.state, "Ready")
+
+    @attribute(dtype=bool, label="Ready", doc="Whether prepareAcq is possible now")
+    def ready_for_next_acq(self) -> bool:
+        return self.system.state not in (FrontState.RUNNING, FrontState.FOREIGN)
+
+    @attribute(dtype=str, label="Last error", doc="'No error', or what failed or was refused last")
+    def front_error(self) -> str:
+        error = self.system.error
+        return wire_text(str(error)) if error is not None else NO_ERROR
+
+    @attribute(dtype=str, label="Stuck", doc="What the current run waits for; empty if it goes on")
+    def stuck(self) -> str:
+        return wire_text(self.current.stuck) if self.current else ""
+
+    @attribute(
+        dtype=(str,),
+        max_dim_x=1000,
+        label="Receivers",
+        doc="Each receiver and what it does, asked every second once the front is in use",
+    )
+    @as_dev_failed
+    def receiver_states(self) -> list[str]:
+        return [wire_text(line) for line in self.system.receiver_states()]
+
+    # Runs
+
+    @attribute(dtype=str, label="Current run", doc="The run prepared last (uuid), or empty")
+    def current_run(self) -> str:
+        return self.current.acq_id if self.current else ""
+
+    @attribute(dtype=str, label="Device of the run", doc="Device of the run prepared last")
+    def current_run_device(self) -> str:
+        return self.current.device if self.current else ""
+
+    @attribute(dtype=(str,), max_dim_x=1000, label="Runs", doc="Runs that exist, oldest first")
+    def runs(self) -> list[str]:
+        return [run.acq_id for run in self.system.runs]
+
+    @attribute(
+        dtype=(str,), max_dim_x=1000, label="Phases", doc="Where these runs are, in the same order"
+    )
+    def run_phases(self) -> list[str]:
+        return [run.phase.name.lower() for run in self.system.runs]
+
+    @attribute(
+        dtype=(str,),
+        max_dim_x=100,
+        label="Pre-flight",
+        doc="What speaks against the current run: disk, memory, speed; empty if nothing does",
+    )
+    def preflight(self) -> list[str]:
+        return [wire_text(text) for text in self.current.warnings] if self.current else []
+
+    @attribute(
+        dtype=(str,), max_dim_x=10_000, label="Results", doc="Master file and other results so far"
+    )
+    def files(self) -> list[str]:
+        return [wire_text(name) for name in self.current.results()] if self.current else []
+
+    @attribute(
+        dtype=(str,), max_dim_x=100, label="Troubles", doc="Outputs that do not work at present"
+    )
+    def troubles(self) -> list[str]:
+        return [wire_text(text) for text in self.current.troubles()] if self.current else []
+
+    @attribute(dtype=str, label="Verdict", doc="What became of the frames of the current run")
+    def verdict(self) -> str:
+        current = self.current
+        return wire_text(current.run.verdict()) if current and current.there else ""
+
+    @attribute(dtype=str, label="Ledger", doc="Frames of the current run by class (JSON)")
+    def ledger_counts(self) -> str:
+        return ledger_counts(self.current) if self.current else "{}"
+
+    # Progress of the current run
+
+    @attribute(
+        dtype="DevLong64", label="Received", unit="frames", doc="Frames the receivers have taken"
+    )
+    def frames_received(self) -> int:
+        return self.current.progress.received if self.current else 0
+
+    @attribute(dtype="DevLong64", label="Processed", unit="frames", doc="Frames processed so far")
+    def frames_processed(self) -> int:
+        return self.current.progress.processed if self.current else 0
+
+    @attribute(dtype="DevLong64", label="Saved", unit="frames", doc="Frames written so far")
+    def frames_saved(self) -> int:
+        return self.current.progress.saved if self.current else 0
+
+    @attribute(dtype="DevLong64", label="Lost", unit="frames", doc="Frames known to be missing")
+    def frames_lost(self) -> int:
+        return self.current.progress.lost if self.current else 0
+
+    @attribute(
+        dtype="DevDouble",
+        label="Progress",
+        unit="%",
+        min_value=0,
+        max_value=100,
+        doc="Frames of which it is known what became of them; 0 for an acquisition without end",
+    )
+    def acq_progress(self) -> float:
+        return self.current.progress.percent if self.current else 0.0
+
+    @attribute(
+        dtype="DevLong64",
+        label="Last image acquired",
+        unit="index",
+        doc="Index of the last frame that the detector exposed, as far as it was asked",
+    )
+    def last_image_acquired(self) -> int:
+        return self.current.progress.exposed - 1 if self.current else -1
+
+    @attribute(
+        dtype="DevLong64",
+        label="Last image ready",
+        unit="index",
+        doc="All frames up to this index can be read, gaps counted; -1 if none",
+    )
+    def last_image_ready(self) -> int:
+        return self.current.last_image_ready if self.current else -1
+
+    @attribute(
+        dtype="DevDouble", label="Rate", unit="frames/s", doc="Frames taken in the last seconds"
+    )
+    def frame_rate(self) -> float:
+        return self.current.progress.rate_hz if self.current else 0.0
+
+    @attribute(
+        dtype="DevDouble", label="Data rate", unit="MB/s", doc="Bytes taken in the last seconds"
+    )
+    def data_rate(self) -> float:
+        return self.current.progress.rate_bytes_s / 1e6 if self.current else 0.0
+
+    @attribute(
+        dtype="DevDouble",
+        label="Queues",
+        unit="%",
+        min_value=0,
+        max_value=100,
+        doc="Level of the fullest queue of all receivers",
+    )
+    def buffer_level(self) -> float:
+        return self.current.progress.queue_percent if self.current else 0.0
+
+    @attribute(
+        dtype="DevDouble",
+        label="Buffer memory",
+        unit="%",
+        min_value=0,
+        max_value=100,
+        doc="Frame buffers in use on the receiver that has least left",
+    )
+    def memory_level(self) -> float:
+        return self.current.progress.memory_percent if self.current else 0.0
+
+    @attribute(
+        dtype="DevDouble",
+        label="Time to overrun",
+        unit="s",
+        doc="When the first queue will be full if it goes on like this; infinite if none grows",
+    )
+    def time_to_overrun(self) -> float:
+        return self.current.progress.time_to_overrun_s if self.current else float("inf")
+
+    @attribute(
+        dtype=str, label="Queue levels", doc="Level and capacity of each queue by receiver (JSON)"
+    )
+    def queue_levels(self) -> str:
+        current = self.current
+        if current is None or not current.there:
+            return "{}"
+        return json.dumps(
+            {
+                member.name: dict(member.status.queues)
+                for member in current.run.members
+                if member.status is not None
+            }
+        )
+
+    @attribute(
+        dtype=(("DevFloat",),),
+        max_dim_x=LARGEST,
+        max_dim_y=LARGEST,
+        label="Live image",
+        unit="ADU",
+        doc="The newest frame (its first band), at most ten times per second, reduced to "
+        "image_max_size by leaving out pixels; invalid before the first",
+    )
+    def last_image(self) -> Any:
+        images = self.system.images
+        newest = images.newest if images is not None else None
+        if newest is None:
+            return np.zeros((1, 1), np.float32), 0.0, AttrQuality.ATTR_INVALID
+        return newest.pixels

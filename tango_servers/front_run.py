@@ -1,0 +1,177 @@
+"""One run of the whole system, with what its device serves."""
+
+from __future__ import annotations
+
+import math
+import threading
+import time
+
+from lima2_core.data.frame import Frame
+from lima2_core.errors import NotAvailableError
+from lima2_core.ids import AcqId
+from lima2_core.state.system import Phase
+from lima2_core.system.cursors import Cursors
+from lima2_core.system.images import frame_of, main_source
+from lima2_core.system.output_thread import OutputThread
+from lima2_core.system.progress import Progress, ProgressMeter
+from lima2_core.system.run import SystemRun
+from lima2_core.system.stuck import ActivityWatch, why_stuck
+
+_FRESH_S = 0.05
+ENDED = (Phase.DONE, Phase.INCOMPLETE, Phase.DISCARDED)
+
+
+class FrontRun:
+    """There before its run, which is put in place once it is prepared.
+
+    Threads: everything from any thread.
+    """
+
+    def __init__(self, acq_id: AcqId, device: str) -> None:
+        self.acq_id = acq_id
+        self.device = device
+        self.warnings: tuple[str, ...] = ()
+        """What spoke against the run when it was prepared."""
+        self._run: SystemRun | None = None
+        self._cursors: Cursors | None = None
+        self._meter: ProgressMeter | None = None
+        self._activity: ActivityWatch | None = None
+        self._stuck = ""
+        self._looked_s = -math.inf
+        self._over = False
+        self._lock = threading.Lock()
+
+    def attach(self, run: SystemRun) -> None:
+        """Put the run in place, before its first record comes."""
+        self._cursors = Cursors(run.view.streams)
+        self._meter = ProgressMeter(run)
+        self._activity = ActivityWatch(run)
+        self._run = run
+
+    @property
+    def run(self) -> SystemRun:
+        """The run itself.
+
+        Raises:
+            NotAvailableError: it is being prepared.
+        """
+        if self._run is None:
+            raise NotAvailableError(f"run {self.acq_id} is not available yet", acq_id=self.acq_id)
+        return self._run
+
+    @property
+    def there(self) -> bool:
+        """Whether the run is in place."""
+        return self._run is not None
+
+    @property
+    def cursors(self) -> Cursors:
+        """The clients that read its records."""
+        if self._cursors is None:
+            raise NotAvailableError(f"run {self.acq_id} is not available yet", acq_id=self.acq_id)
+        return self._cursors
+
+    @property
+    def phase(self) -> Phase:
+        """Where the run is; prepared also while it is being prepared."""
+        return self._run.phase if self._run is not None else Phase.PREPARED
+
+    @property
+    def alive(self) -> bool:
+        """Whether anything may still change."""
+        return self.phase not in ENDED
+
+    @property
+    def progress(self) -> Progress:
+        """How far it is."""
+        self.look()
+        return self._meter.progress if self._meter is not None else Progress()
+
+    @property
+    def stuck(self) -> str:
+        """What the run waits for; empty if it goes on."""
+        self.look()
+        return self._stuck
+
+    @property
+    def over(self) -> bool:
+        """Whether it was looked at for the last time: nothing will change any more."""
+        return self._over
+
+    @property
+    def bottleneck(self) -> str:
+        """The queue that was full last; empty if none was."""
+        return self._meter.bottleneck if self._meter is not None else ""
+
+    @property
+    def last_image_ready(self) -> int:
+        """All frames up to this one can be asked for, gaps counted; -1 if none."""
+        run = self._run
+        if run is None or not run.view.sources:
+            return -1
+        return run.accessible(main_source(run)) - 1
+
+    def frame(self, source: str, idx: int, step: int = 1) -> Frame:
+        """A whole frame; errors as of `lima2_core.system.images.frame_of`."""
+        return frame_of(self.run, source, idx, step)
+
+    def results(self) -> list[str]:
+        """What the outputs made: files, or addresses."""
+        return [name for one in self._outputs() for name in one.results()]
+
+    def troubles(self) -> list[str]:
+        """What does not work at present."""
+        return [one.trouble for one in self._outputs() if one.trouble]
+
+    def look(self) -> None:
+        """See how far it is, and take new records; unless that was done just now."""
+        if self._meter is None or self._activity is None or self._cursors is None or self._over:
+            return
+        with self._lock:
+            ended = not self.alive  # first: what is seen then is final
+            now_s = time.monotonic()
+            if now_s < self._looked_s + _FRESH_S and not ended:
+                return
+            self._looked_s = now_s
+            progress = self._meter.update(now_s)
+            self._stuck = why_stuck(self._activity.look(now_s, progress.processed))
+            self._cursors.gather()
+            if ended:
+                self._meter.rest()
+                self._over = True
+
+    def close(self) -> None:
+        """The run is forgotten: nobody can ask for its frames any more."""
+        for one in self._outputs():
+            one.output.end_live_frames()
+        if self._cursors is not None:
+            self._cursors.close_all()
+
+    def sentence(self) -> str:
+        """How it goes, for people."""
+        now, total = self.progress, self.progress.expected
+        of = f" of {total}" if total is not None else ""
+        stuck = f" Stuck: {self.stuck}." if self.stuck else ""
+        match self.phase:
+            case Phase.PREPARED:
+                warned = f" Mind: {'; '.join(self.warnings)}." if self.warnings else ""
+                number = "any number of" if total is None else total
+                return f"Prepared for {number} frames.{warned}"
+            case Phase.RUNNING:
+                full = (
+                    f" A queue will be full in {now.time_to_overrun_s:.0f} s."
+                    if math.isfinite(now.time_to_overrun_s) and not stuck
+                    else ""
+                )
+                rate = f", {now.rate_hz:.0f} per second" if now.rate_hz else ""
+                return f"{now.received}{of} frames taken{rate}.{stuck}{full}"
+            case Phase.DRAINING:
+                return f"{now.received} frames taken, {now.processed} processed so far.{stuck}"
+            case Phase.ENDING:
+                return f"All is processed; outputs are being completed.{stuck}"
+            case Phase.DISCARDED:
+                return "Given up before its start."
+        return f"Ended: {self.run.verdict()}."
+
+    def _outputs(self) -> tuple[OutputThread, ...]:
+        return self._run.outputs.threads if self._run is not None else ()
