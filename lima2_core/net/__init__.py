@@ -1,0 +1,24 @@
+"""The packet engine: UDP datagrams of a detector into frames in shared memory.
+
+One process per socket (`lima2_core.net.listener`) with nothing else in it: a thread of a busy
+server waits longer for the interpreter than a socket buffer lasts. `FrameReceiver` puts the frames
+of several sockets together; `Port` is the near side of one listener.
+"""
+
+from lima2_core.net.layout import Check, Field, PacketLayout
+from lima2_core.net.port import Port, PortOptions
+from lima2_core.net.receiver import FrameReceiver, Lost, PortAddress, Received
+from lima2_core.net.stats import PortStats
+
+__all__ = [
+    "Check",
+    "Field",
+    "FrameReceiver",
+    "Lost",
+    "PacketLayout",
+    "Port",
+    "PortAddress",
+    "PortOptions",
+    "PortStats",
+    "Received",
+]

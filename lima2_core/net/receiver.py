@@ -1,0 +1,355 @@
+"""Frames of several ports, put together: the interfaces of a module, the modules of a receiver."""
+
+from __future__ import annotations
+
+import logging
+import select
+import time
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lima2_core.data.frame import Validity
+from lima2_core.data.memory import BufferPool, Lease
+from lima2_core.errors import CameraError, StateError
+from lima2_core.net.layout import PacketLayout
+from lima2_core.net.port import NO_END, Port, PortOptions
+from lima2_core.net.stats import PortStats
+from lima2_core.net.table import row_dtype
+
+log = logging.getLogger(__name__)
+
+MAX_REPLACED: Final = 5
+"""Listeners replaced in one acquisition; a further one fails it."""
+
+_RECHECK_S: Final = 2e-3
+
+
+@dataclass(frozen=True, slots=True)
+class PortAddress:
+    """What comes to one port, where it listens, and where its image lies in a frame."""
+
+    layout: PacketLayout
+    address: str
+    port: int = 0
+    offset_bytes: int = 0
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Received:
+    """A frame of which something came; what did not holds the fill value.
+
+    Shapes: ``ports`` (ports,) of `lima2_core.net.table.row_dtype`.
+    """
+
+    number: int
+    lease: Lease
+    ports: NDArray[Any]
+
+    @property
+    def packets(self) -> int:
+        """How many are there, of all ports."""
+        return int(self.ports["packets"].sum())
+
+    @property
+    def complete(self) -> bool:
+        return self.packets == self.mask.size
+
+    @property
+    def mask(self) -> NDArray[np.bool_]:
+        """Which packets are there.
+
+        Shapes: (ports, packets) bool.
+        """
+        mask: NDArray[np.bool_] = self.ports["mask"]
+        return mask
+
+    @property
+    def first_ns(self) -> int:
+        """When the first packet came, since 1970."""
+        times: NDArray[np.int64] = self.ports["first_ns"]
+        return int(times[times > 0].min())
+
+
+@dataclass(frozen=True, slots=True)
+class Lost:
+    """Frames of which nothing came, or for which there was no slot."""
+
+    number: int
+    """Of the first one."""
+    count: int
+    cause: Validity
+    """PACKET_LOSS or OVERRUN."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Request:
+    number: int
+    lease: Lease
+    after_shortage: bool
+
+
+class FrameReceiver:
+    """Gives the same slots to all ports, and a frame when each port has said what it has of it.
+
+    Frames come in the order of their numbers, each once: `Received`, or counted in a `Lost`. A
+    listener that dies is replaced. A port from which nothing comes does not hold up the others for
+    longer than twice the time limit of a frame.
+
+    Args:
+        addresses: of the ports; all have the same number of packets in a frame.
+        pool: where the frames go; its slots must exist.
+        depth: slots that the ports may hold at a time.
+        options: how to listen.
+
+    Raises:
+        CameraError: an address cannot be used, or a listener does not start.
+
+    Threads: one at a time, except `stats`.
+    """
+
+    def __init__(
+        self,
+        addresses: Sequence[PortAddress],
+        pool: BufferPool,
+        *,
+        depth: int = 64,
+        options: PortOptions | None = None,
+    ) -> None:
+        self._row = row_dtype(addresses[0].layout)
+        if any(row_dtype(at.layout) != self._row for at in addresses):
+            raise StateError("the ports of a receiver need frames of the same number of packets")
+        self.ports: list[Port] = []
+        self._pool = pool
+        self._depth = depth
+        self._silence_s = 2 * (options or PortOptions()).frame_timeout_s
+        self._pending: deque[_Request | Lost] = deque()
+        self._done: list[deque[Any]] = [deque() for _ in addresses]
+        self._silent: dict[int, int] = {}
+        self._stride, self._next, self._last = 1, 0, -1
+        self._short = False
+        self._drops_before = 0
+        self._held_up_since_s = 0.0
+        self._running = False
+        try:
+            for at in addresses:
+                self.ports.append(
+                    Port(
+                        at.layout,
+                        at.address,
+                        at.port,
+                        pool,
+                        offset_bytes=at.offset_bytes,
+                        depth=depth,
+                        options=options,
+                    )
+                )
+            for port in self.ports:
+                port.wait_ready()
+        except BaseException:
+            self.close()
+            raise
+
+    def start(self, first: int, *, stride: int = 1, count: int | None = None) -> None:
+        """Receive frames ``first``, ``first + stride``... from now on.
+
+        Raises:
+            CameraError, BusyError: a listener does not start.
+        """
+        self._forget()
+        self._stride, self._next = stride, first
+        self._last = NO_END if count is None else first + (count - 1) * stride
+        for port in self.ports:
+            if port.pid == 0 or port.failure() is not None:
+                port.replace()
+            port.clear()
+        self._short = False
+        self._drops_before = self._drops()
+        self._supply()
+        for port in self.ports:
+            port.start(first, stride=stride, count=count)
+        self._running = True
+
+    @property
+    def over(self) -> bool:
+        """Whether all frames of the acquisition have been given out."""
+        return self._next > self._last and not self._pending
+
+    def next_frames(self, timeout_s: float) -> list[Received | Lost]:
+        """What came, in order; nothing if ``timeout_s`` passed.
+
+        Raises:
+            CameraError: listeners die again and again.
+        """
+        until_s = time.monotonic() + timeout_s
+        while True:
+            self._replace_dead()
+            self._supply()
+            self._collect()
+            frames = self._merge()
+            left_s = until_s - time.monotonic()
+            if frames or left_s <= 0 or not self._running:
+                return frames
+            self._hurry()
+            # A slot that comes back to the pool rings no bell.
+            held_up = self._held_up_since_s or len(self._pending) < self._depth
+            self._wait(min(left_s, _RECHECK_S * 5) if held_up else left_s)
+
+    def stop(self) -> list[Received | Lost]:
+        """End the acquisition within half a second; the frames that were still under way."""
+        if not self._running:
+            return []
+        for port in self.ports:
+            port.ask_stop()
+        for port in self.ports:
+            port.wait_stopped()
+        self._running = False
+        self._collect()
+        newest = max((row["frame"] for rows in self._done for row in rows), default=-1)
+        # What no port has seen was not sent, as far as can be told here.
+        for rows in self._done:
+            have = len(rows)
+            requests = [item for item in self._pending if isinstance(item, _Request)]
+            for request in requests[have:]:
+                if request.number <= newest:
+                    rows.append(self._nothing(request.number))
+        frames = self._merge()
+        self._forget()
+        return frames
+
+    def stats(self) -> tuple[PortStats, ...]:
+        """Snapshot of each port."""
+        return tuple(port.stats() for port in self.ports)
+
+    def close(self) -> None:
+        """End all listeners and free the ports; harmless at any time."""
+        self._running = False
+        for port in self.ports:
+            port.close()
+        self._forget()
+
+    def _forget(self) -> None:
+        self._pending.clear()
+        self._silent.clear()
+        self._held_up_since_s = 0.0
+        for rows in self._done:
+            rows.clear()
+
+    def _supply(self) -> None:
+        """Give slots to the next frames."""
+        left = (self._last - self._next) // self._stride + 1
+        wanted = min(self._depth - self._requests_pending(), left)
+        leases: list[Lease] = []
+        while len(leases) < wanted:
+            lease = self._pool.lease()
+            if lease is None:
+                if not self._short:
+                    self._short, self._drops_before = True, self._drops()
+                break
+            leases.append(lease)
+        if not leases:
+            return
+        short, self._short = self._short, len(leases) < wanted
+        self._pass_over(len(leases), short)
+        given = []
+        for lease in leases:
+            self._pending.append(_Request(self._next, lease, short))
+            given.append((self._next, lease.slot))
+            self._next += self._stride
+        for port in self.ports:
+            port.give(given)
+
+    def _pass_over(self, slots: int, short: bool) -> None:
+        """Leave out frames if one that a port wants is out of reach otherwise."""
+        wanted = max(port.wanted for port in self.ports)
+        first = wanted - (slots - 1) * self._stride
+        if first > self._next:
+            cause = Validity.OVERRUN if short else Validity.PACKET_LOSS
+            count = (first - self._next) // self._stride
+            self._pending.append(Lost(self._next, count, cause))
+            self._next = first
+
+    def _requests_pending(self) -> int:
+        return sum(isinstance(item, _Request) for item in self._pending)
+
+    def _collect(self) -> None:
+        for port, rows in zip(self.ports, self._done, strict=True):
+            rows.extend(port.take())
+
+    def _merge(self) -> list[Received | Lost]:
+        """The frames of which all ports are done."""
+        frames: list[Received | Lost] = []
+        while self._pending:
+            head = self._pending[0]
+            if isinstance(head, Lost):
+                frames.append(head)
+            elif all(self._done):
+                rows = np.stack([rows.popleft() for rows in self._done])
+                frames.append(self._put_together(head, rows))
+            else:
+                break
+            self._pending.popleft()
+            self._held_up_since_s = 0.0
+        return frames
+
+    def _put_together(self, request: _Request, rows: NDArray[Any]) -> Received | Lost:
+        if not rows["packets"].any():
+            overrun = request.after_shortage and self._drops() > self._drops_before
+            cause = Validity.OVERRUN if overrun else Validity.PACKET_LOSS
+            return Lost(request.number, 1, cause)
+        for port, row in zip(self.ports, rows, strict=True):
+            if row["packets"] < port.layout.packets:
+                port.layout.fill_missing(port.image(request.lease.view), row["mask"])
+        return Received(request.number, request.lease, rows)
+
+    def _nothing(self, number: int) -> Any:
+        row: NDArray[Any] = np.zeros(1, self._row)
+        row["frame"] = number
+        return row[0]
+
+    def _hurry(self) -> None:
+        """Let ports from which nothing comes give up what the others have finished."""
+        if not any(self._done) or all(self._done):
+            return
+        now_s = time.monotonic()
+        self._held_up_since_s = self._held_up_since_s or now_s
+        expired = now_s - self._held_up_since_s >= self._silence_s
+        finished = max(int(rows[-1]["frame"]) for rows in self._done if rows)
+        for number, (port, rows) in enumerate(zip(self.ports, self._done, strict=True)):
+            if rows:
+                continue
+            newest = port.newest
+            if self._silent.get(number) == newest:
+                port.close_before(finished + self._stride)
+            elif expired:
+                self._silent[number] = newest
+                log.warning("nothing came to %s for %.1f s", port.name, self._silence_s)
+                port.close_before(finished + self._stride)
+            else:
+                self._silent.pop(number, None)
+
+    def _replace_dead(self) -> None:
+        if not self._running:
+            return
+        for port in self.ports:
+            reason = port.failure()
+            if reason is None:
+                continue
+            if port.replaced >= MAX_REPLACED:
+                raise CameraError(f"{reason}, after {port.replaced} others", port=port.name)
+            log.warning("%s; it is replaced", reason)
+            port.replace()
+
+    def _wait(self, timeout_s: float) -> None:
+        poll = select.poll()
+        for port in self.ports:
+            for fd in port.fds:
+                poll.register(fd, select.POLLIN)
+        poll.poll(timeout_s * 1e3)
+
+    def _drops(self) -> int:
+        return sum(port.kernel_drops for port in self.ports)
