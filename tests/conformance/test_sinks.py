@@ -12,6 +12,7 @@ from lima2_core.data.frame import Frame, FrameSpec, Validity
 from lima2_core.data.memory import BufferPool
 from lima2_core.data.record import RecordSpec, RecordStream
 from lima2_core.data.rows import ROW_RECORD, RowSink
+from lima2_core.flow.record_sink import FrameIdxSink, RecordSink
 from lima2_core.flow.tap import Tap
 from lima2_core.ids import AcqId, FrameIdx, ReceiverIdx
 from lima2_core.testing.doubles import CollectSink
@@ -19,7 +20,6 @@ from lima2_core.testing.sink_suite import SinkCase, SinkSuite
 from processing.codecs import CODECS, EncodedChunk
 from processing.saving import FileMetadata, SavingParams
 from processing.sinks.hdf5 import Hdf5Sink
-from lima2_core.flow.record_sink import FrameIdxSink, RecordSink
 
 SPEC = FrameSpec((1, 4, 6), np.dtype(np.uint16))
 
