@@ -47,7 +47,8 @@ class FrontRuns:
         """Make a device for a run that is about to be prepared."""
         run = FrontRun(acq_id, run_device(self._control, acq_id))
         PROCESS.system_runs[run.device.lower()] = run
-        tango.Util.instance().create_device(RUN_CLASS, run.device)
+        with PROCESS.devices_lock:
+            tango.Util.instance().create_device(RUN_CLASS, run.device)
         with self._lock:
             self._runs[acq_id] = run
         return run
@@ -61,7 +62,7 @@ class FrontRuns:
         run.close()
         PROCESS.system_runs.pop(run.device.lower(), None)
         # At the end of the process Tango may have deleted it before.
-        with contextlib.suppress(tango.DevFailed):
+        with contextlib.suppress(tango.DevFailed), PROCESS.devices_lock:
             tango.Util.instance().delete_device(RUN_CLASS, run.device)
 
     def keep(self, acq_ids: Iterable[AcqId]) -> None:

@@ -21,7 +21,7 @@ from lima2_core.system.coordinator import Coordinator
 from lima2_core.system.local import LocalControl
 from lima2_core.system.outputs import OutputPlugin, RunOutput
 from lima2_core.system.ports import ReceiverStatus
-from lima2_core.system.preflight import Experience, Room, demand_of, preflight
+from lima2_core.system.preflight import Experience, Room, check_length, demand_of, preflight
 from lima2_core.system.progress import frame_bytes
 from lima2_core.worker import Worker
 from tango_servers.adapters import TangoLink
@@ -105,6 +105,7 @@ class FrontSystem:
                 f"({self._service.acq_id}); wait for its end, or end it there",
                 state=state.value,
             )
+        check_length(self.params.acquisition.acq.nb_frames)
         self._service.check(self.params.acquisition)
 
     def prepare(self) -> FrontRun:

@@ -140,8 +140,9 @@ class Lima2Receiver(LimaDevice):
         with self._devices_lock:
             device = self._devices.get(acq_id)
             if device is not None:
-                util = tango.Util.instance()
-                util.get_device_by_name(device).push_data_ready_event(name, 0)
+                with PROCESS.devices_lock:
+                    found = tango.Util.instance().get_device_by_name(device)
+                found.push_data_ready_event(name, 0)
 
     # Attributes
 
@@ -352,7 +353,8 @@ class Lima2Receiver(LimaDevice):
         name = processing_device(self.get_name(), run.acq_id, self._share.receiver)
         PROCESS.runs[name.lower()] = run
         PROCESS.listeners[name.lower()] = Listeners(run, self.service)
-        tango.Util.instance().create_device(run.plugin.class_name, name)
+        with PROCESS.devices_lock:
+            tango.Util.instance().create_device(run.plugin.class_name, name)
         with self._devices_lock:
             self._devices[run.acq_id] = name
         return name
@@ -363,4 +365,5 @@ class Lima2Receiver(LimaDevice):
             if name is not None:
                 run = PROCESS.runs.pop(name.lower())
                 PROCESS.listeners.pop(name.lower()).close_all()
-                tango.Util.instance().delete_device(run.plugin.class_name, name)
+                with PROCESS.devices_lock:
+                    tango.Util.instance().delete_device(run.plugin.class_name, name)

@@ -12,10 +12,12 @@ import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from lima2_core.errors import StorageError
+from lima2_core.errors import ParamError, StorageError
 from lima2_core.system.progress import frame_bytes
 from lima2_core.system.run import SystemRun
 
+MOST_FRAMES = 50_000_000
+"""The books on a run take some forty bytes for each of its frames."""
 BEST_COMPRESSION = 100
 """More than that is not hoped for when a run is refused."""
 _MEMORY_PERCENT = 80.0
@@ -72,6 +74,20 @@ class Room:
 
 FreeBytes = Callable[[str], tuple[int, int] | None]
 """File system (any number that tells it from others) and free bytes of a folder, if it is seen."""
+
+
+def check_length(nb_frames: int) -> None:
+    """Refuse a run that is too long for its books.
+
+    Raises:
+        ParamError: it is.
+    """
+    if nb_frames > MOST_FRAMES:
+        raise ParamError(
+            f"books are kept on every frame of a run, {MOST_FRAMES} at most, not {nb_frames}; "
+            "take fewer, or 0 to go on until a stop",
+            path="acquisition.acq.nb_frames",
+        )
 
 
 def disk_of(folder: str) -> tuple[int, int] | None:

@@ -2,12 +2,14 @@
 
 import pytest
 
-from lima2_core.errors import StorageError
+from lima2_core.errors import ParamError, StorageError
 from lima2_core.system.preflight import (
+    MOST_FRAMES,
     Demand,
     Experience,
     Room,
     SavedDemand,
+    check_length,
     disk_of,
     preflight,
 )
@@ -89,3 +91,9 @@ def test_an_earlier_run_tells_what_is_too_fast():
     assert preflight(changed(saved=(), period_s=0.02), experiences=(slow,)) == ()
     assert preflight(changed(saved=()), experiences=(Experience(MIB, 60.0, ""),)) == ()
     assert preflight(changed(saved=()), experiences=(Experience(9 * MIB, 60.0, "saving"),)) == ()
+
+
+def test_a_run_that_is_too_long_for_its_books_is_refused():
+    check_length(MOST_FRAMES)
+    with pytest.raises(ParamError, match="0 to go on until a stop"):
+        check_length(MOST_FRAMES + 1)
