@@ -1,0 +1,58 @@
+"""``lima2 status``: what a system does, at a glance."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+from client.commands.common import command, parser_of
+from client.errors import NotAvailableError
+from client.system import Lima2
+
+_TROUBLED = ("fault", "terminate")
+
+
+@command
+def main(argv: Sequence[str]) -> int:
+    """Tell what a system does; exit code 1 if it failed or does not answer."""
+    parser = parser_of("status", "State, current run and receivers of a system.")
+    parser.add_argument("--json", action="store_true", help="for programs")
+    options = parser.parse_args(argv)
+    facts = _facts(Lima2(options.device))
+    if options.json:
+        print(json.dumps(facts, indent=2))
+    else:
+        print(f"{facts['state']}: {facts['status']}")
+        for name in ("error", "stuck"):
+            if facts.get(name):
+                print(f"{name}: {facts[name]}")
+        if facts.get("run"):
+            print(f"run {facts['run']}: {facts['phase']}, {facts['verdict']}")
+        for name in ("files", "warnings", "troubles", "receivers"):
+            for told in facts.get(name, ()):
+                print(f"  {told}" if name in ("files", "receivers") else f"{name}: {told}")
+    return 1 if facts["state"] in _TROUBLED else 0
+
+
+def _facts(lima: Lima2) -> dict[str, Any]:
+    facts: dict[str, Any] = {
+        "state": lima.state,
+        "status": lima.status,
+        "error": lima.error,
+        "receivers": list(lima.receivers),
+    }
+    try:
+        run = lima.run()
+        facts |= {
+            "run": run.uuid,
+            "phase": run.phase,
+            "verdict": run.verdict,
+            "stuck": run.stuck,
+            "files": list(run.files[:1]),
+            "warnings": list(lima.warnings),
+            "troubles": list(run.troubles),
+        }
+    except NotAvailableError:
+        facts["run"] = ""  # nothing was prepared, or it is forgotten by now
+    return facts

@@ -1,0 +1,185 @@
+"""Master files, read with plain h5py, which is imported when the first one is opened.
+
+An index file leads to segments, each with consecutive frames; a segment shows every frame where
+a receiver saved it.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+from bisect import bisect_right
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from client.errors import ClientError, NotAvailableError, StorageError
+from client.frames import THERE, Frame, Gap, Validity
+
+HDF5_ERRORS = (OSError, RuntimeError, ValueError, LookupError)
+"""What h5py raises about files that are missing, locked or broken."""
+
+
+@dataclass(frozen=True, slots=True)
+class Segment:
+    """Consecutive frames in a file of their own."""
+
+    number: int
+    first: int
+    length: int
+    path: Path
+    dataset: str
+
+
+class MasterFile:
+    """The frames of one source of a run; a context manager.
+
+    Args:
+        path: of the index file, ``..._master.h5``.
+
+    Raises:
+        StorageError: it cannot be opened, or is no master file.
+        ClientError: h5py is not installed.
+
+    Threads: by one at a time.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._h5py = hdf5()
+        self._segment: tuple[int, Any] | None = None
+        try:
+            self._file = self._h5py.File(path, "r")
+        except OSError as error:
+            raise StorageError(f"{path} cannot be opened: {error}", file=str(path)) from error
+        try:
+            self.entry = self._file[self._file.attrs["default"]]
+            self.detector = detector_of(self._file)
+            self.segments = self._segments()
+            self.final = "validity" in self.detector
+            """Whether it was written at the end of the run."""
+        except HDF5_ERRORS as error:
+            self._file.close()
+            raise StorageError(f"{path} is no master file: {error}", file=str(path)) from error
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close all files."""
+        self._close_segment()
+        self._file.close()
+
+    @property
+    def codes(self) -> NDArray[np.uint8]:
+        """Class of every frame; of frames in segments only, while the run goes on."""
+        if self.final:
+            return np.asarray(self.detector["validity"][()], np.uint8)
+        pieces = [self.segment(one)["validity"][()] for one in self.segments]
+        return np.concatenate(pieces).astype(np.uint8) if pieces else np.empty(0, np.uint8)
+
+    def __len__(self) -> int:
+        last = self.segments[-1] if self.segments else None
+        return last.first + last.length if last else 0
+
+    def segment(self, segment: Segment) -> Any:
+        """The detector group of a segment; it is closed when another one is opened.
+
+        Raises:
+            OSError, ValueError, LookupError: it cannot be opened, or is none.
+        """
+        if self._segment is None or self._segment[0] != segment.number:
+            self._close_segment()
+            self._segment = (segment.number, self._h5py.File(segment.path, "r"))
+        return self._segment[1][segment.dataset.rpartition("/")[0]]
+
+    def frame(self, idx: int) -> Frame | Gap:
+        """One frame by its index.
+
+        Raises:
+            NotAvailableError: the run has no such frame, or not yet.
+            StorageError: it cannot be read.
+        """
+        place = bisect_right([one.first for one in self.segments], idx) - 1
+        if not 0 <= idx < len(self):
+            raise NotAvailableError(f"{self.path} has no frame {idx}", frame_idx=idx)
+        segment = self.segments[place]
+        n = idx - segment.first
+        try:
+            group = self.segment(segment)
+            code = Validity(int(group["validity"][n]))
+            if code not in THERE:
+                return Gap(idx, code)
+            data = group[segment.dataset.rpartition("/")[2]][n]
+            time_s = float(group["timestamp"][n])
+        except HDF5_ERRORS as error:
+            raise StorageError(
+                f"frame {idx} cannot be read from {segment.path}: {error}", file=str(segment.path)
+            ) from error
+        return Frame(idx, data if data.ndim == 3 else data[None], code, time_s)
+
+    def __iter__(self) -> Iterator[Frame | Gap]:
+        return (self.frame(idx) for idx in range(len(self)))
+
+    def _segments(self) -> Sequence[Segment]:
+        group = self.detector["segments"]
+        found = []
+        listed = zip(
+            sorted(group), group.attrs["first_frame"], group.attrs["nb_frames"], strict=True
+        )
+        for name, first, length in listed:
+            link = group.get(name, getlink=True)
+            found.append(
+                Segment(
+                    int(name),
+                    int(first),
+                    int(length),
+                    self.path.parent / link.filename,
+                    str(link.path).strip("/"),
+                )
+            )
+        return found
+
+    def _close_segment(self) -> None:
+        if self._segment is not None:
+            self._segment[1].close()
+            self._segment = None
+
+
+def hdf5() -> Any:
+    """The module h5py, with the filters of compressed files if they are installed.
+
+    Raises:
+        ClientError: it is not installed.
+    """
+    for name in ("hdf5plugin", "h5py"):
+        if importlib.util.find_spec(name) is not None:
+            importlib.import_module(name)
+        elif name == "h5py":
+            raise ClientError("reading files needs h5py: pip install h5py hdf5plugin")
+    return importlib.import_module("h5py")
+
+
+def detector_of(file: Any) -> Any:
+    """The detector group of a file: where the attributes ``default`` lead to.
+
+    Raises:
+        LookupError: there is none.
+    """
+    here = file[file.attrs["default"]]
+    while here.attrs.get("NX_class") != "NXdetector":
+        here = here[here.attrs["default"]]
+    return here

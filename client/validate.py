@@ -1,0 +1,335 @@
+"""Is a master file what it says: the checks of ``lima2 validate``.
+
+HDF5 reads what it cannot find as fill value without a word. So every frame is followed to the file
+of the receiver that has it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from client.files import HDF5_ERRORS, MasterFile, Segment, detector_of, hdf5
+from client.frames import NOT_LOST, THERE, Validity
+
+_TABLES = ("frame_idx", "validity", "receiver", "row")
+
+
+@dataclass(frozen=True, slots=True)
+class Anomaly:
+    """Something that is not as it should be."""
+
+    where: str
+    what: str
+
+    def __str__(self) -> str:
+        return f"{self.where}: {self.what}"
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What was found."""
+
+    path: Path
+    frames: int
+    valid: int
+    gaps: int
+    verdict: str
+    """Of the run, as the file tells it."""
+    anomalies: Sequence[Anomaly]
+
+
+@dataclass(slots=True)
+class _Sources:
+    """The files of receivers, each looked at once."""
+
+    uuid: str
+    found: dict[Path, tuple[NDArray[np.uint8], NDArray[np.bool_]] | str] = field(
+        default_factory=dict
+    )
+
+    def look(self, path: Path, dataset: str) -> tuple[NDArray[np.uint8], NDArray[np.bool_]] | str:
+        """Class of each row of a file, and whether it was written; or what is wrong with it."""
+        if path not in self.found:
+            self.found[path] = self._read(path, dataset)
+        return self.found[path]
+
+    def _read(self, path: Path, dataset: str) -> tuple[NDArray[np.uint8], NDArray[np.bool_]] | str:
+        if not path.exists():
+            return "it does not exist"
+        try:
+            with hdf5().File(path, "r") as file:
+                uuid = file[file.attrs["default"]]["entry_identifier_uuid"].asstr()[()]
+                if uuid != self.uuid:
+                    return f"it belongs to another run ({uuid})"
+                codes = np.asarray(detector_of(file)["validity"][()], np.uint8)
+                return codes, _written(file[dataset])
+        except HDF5_ERRORS as error:
+            return f"it cannot be read ({error})"
+
+
+def validate(path: Path, *, pixels: bool = True) -> Report:
+    """Check a master file against its ledger and its data.
+
+    Args:
+        path: of the index file.
+        pixels: whether to read every frame too; else only where it is.
+
+    Raises:
+        StorageError: it cannot be opened, or is no master file.
+        ClientError: h5py is not installed.
+    """
+    with MasterFile(path) as master:
+        codes = np.empty(0, np.uint8)
+        anomalies: list[Anomaly] = []
+        try:
+            codes = master.codes
+            anomalies += _index(master, codes)
+        except HDF5_ERRORS as error:
+            anomalies.append(Anomaly(path.name, f"it cannot be read: {error}"))
+        uuid = _text(master.entry, "entry_identifier_uuid")
+        sources = _Sources(uuid)
+        for segment in master.segments:
+            anomalies += _segment(master, segment, sources, uuid, pixels=pixels)
+        if pixels and master.final:
+            anomalies += _whole(master)
+        verdict = str(master.entry["ledger"].attrs.get("verdict", ""))
+        there = int(np.count_nonzero(np.isin(codes, THERE)))
+        return Report(
+            path,
+            frames=len(codes),
+            valid=int(np.count_nonzero(codes == Validity.VALID)),
+            gaps=len(codes) - there,
+            verdict=verdict,
+            anomalies=anomalies,
+        )
+
+
+# The index
+
+
+def _index(master: MasterFile, codes: NDArray[np.uint8]) -> Iterator[Anomaly]:
+    where = master.path.name
+    if not master.final:
+        yield Anomaly(where, "it is not final: the run goes on, or nobody wrote its end")
+    else:
+        yield from _tables(where, master.detector, 0, len(codes))
+        yield from _counts(where, master.entry, codes)
+    following = 0
+    for n, segment in enumerate(master.segments):
+        if segment.number != n:
+            yield Anomaly(where, f"segment {n} is missing")
+            return
+        if segment.first != following:
+            yield Anomaly(where, f"segment {n} begins with frame {segment.first}, not {following}")
+        following = segment.first + segment.length
+    if following != len(codes):
+        yield Anomaly(where, f"the segments have {following} frames, the index {len(codes)}")
+
+
+def _tables(where: str, detector: Any, first: int, length: int) -> Iterator[Anomaly]:
+    for name in _TABLES:
+        if name not in detector:
+            yield Anomaly(where, f"there is no {name}")
+        elif len(detector[name]) != length:
+            yield Anomaly(where, f"{name} has {len(detector[name])} entries for {length} frames")
+        elif name == "frame_idx":
+            wrong = np.flatnonzero(detector[name][()] != np.arange(first, first + length))
+            if len(wrong):
+                yield Anomaly(where, f"frame_idx is wrong for frames {ranges(wrong + first)}")
+
+
+def _counts(where: str, entry: Any, codes: NDArray[np.uint8]) -> Iterator[Anomaly]:
+    """The books against the codes: frames that were never sent are not listed at the end."""
+    told = dict(entry["ledger"].attrs)
+    if "verdict" not in told:
+        yield Anomaly(where, "the ledger has no verdict")
+        return
+    found = np.bincount(codes, minlength=256)
+    counts = {code: int(told.get(code.name, 0)) for code in Validity}
+    for code, count in counts.items():
+        listed = int(found[code])
+        if listed != count and not (code is Validity.NEVER_SENT and listed < count):
+            yield Anomaly(
+                where, f"the ledger counts {count} frames {code.words}, the index lists {listed}"
+            )
+    expected = int(told.get("nb_frames_expected", -1))
+    if expected >= 0 and sum(counts.values()) != expected:
+        yield Anomaly(
+            where,
+            f"the classes of the ledger add up to {sum(counts.values())} of {expected} frames",
+        )
+    lost = sum(count for code, count in counts.items() if code not in NOT_LOST)
+    if lost != int(told.get("nb_frames_lost", lost)):
+        yield Anomaly(where, f"{told['nb_frames_lost']} frames are lost by the ledger, not {lost}")
+    unknown = sorted(set(np.unique(codes).tolist()) - {int(code) for code in Validity})
+    if unknown:
+        yield Anomaly(where, f"there are frames with codes that mean nothing: {unknown}")
+
+
+def _whole(master: MasterFile) -> Iterator[Anomaly]:
+    """The dataset over all frames, if there is one: it shows what the segments show."""
+    name = master.segments[0].dataset if master.segments else ""
+    dataset = name.rpartition("/")[2]
+    if not dataset or dataset not in master.detector:
+        return
+    where = f"{master.path.name}, {name}"
+    whole = master.detector[dataset]
+    if len(whole) != len(master):
+        yield Anomaly(where, f"it has {len(whole)} frames of {len(master)}")
+        return
+    wrong: list[int] = []
+    for segment in master.segments:
+        try:
+            data = master.segment(segment)[dataset]
+            for n in range(segment.length):
+                if not np.array_equal(whole[segment.first + n], data[n], equal_nan=_floats(data)):
+                    wrong.append(segment.first + n)
+        except HDF5_ERRORS:
+            continue  # told of the segment
+    if wrong:
+        yield Anomaly(where, f"frames {ranges(wrong)} differ from those in the segments")
+
+
+# The segments
+
+
+def _segment(
+    master: MasterFile,
+    segment: Segment,
+    sources: _Sources,
+    uuid: str,
+    *,
+    pixels: bool,
+) -> Iterator[Anomaly]:
+    where = segment.path.name
+    try:
+        detector = master.segment(segment)
+        if _text(detector.file[detector.file.attrs["default"]], "entry_identifier_uuid") != uuid:
+            yield Anomaly(where, "it belongs to another run")
+            return
+        anomalies = list(_tables(where, detector, segment.first, segment.length))
+        yield from anomalies
+        if anomalies:
+            return
+        here = np.asarray(detector["validity"][()], np.uint8)
+        shown = (np.asarray(detector["row"][()]).reshape(len(here), -1) >= 0).any(axis=1)
+        if (shown != np.isin(here, THERE)).any():
+            wrong = np.flatnonzero(shown != np.isin(here, THERE)) + segment.first
+            yield Anomaly(where, f"frames {ranges(wrong)} have a row and are gaps, or have none")
+        if master.final:
+            yield from _same_tables(where, master.detector, detector, segment)
+        data = detector[segment.dataset.rpartition("/")[2]]
+        if len(data) != segment.length:
+            yield Anomaly(where, f"it shows {len(data)} frames of {segment.length}")
+            return
+        rows = np.asarray(detector["row"][()]).reshape(len(here), -1)
+        yield from _followed(where, data, (rows >= 0).sum(axis=1), segment, sources)
+        if pixels:
+            yield from _pixels(where, data, here, segment.first)
+    except HDF5_ERRORS as error:
+        yield Anomaly(where, f"it cannot be read: {error}")
+
+
+def _same_tables(where: str, index: Any, detector: Any, segment: Segment) -> Iterator[Anomaly]:
+    """What the segment tells of its frames, and what the index tells of them."""
+    for name in _TABLES[1:]:
+        whole = index[name][segment.first : segment.first + segment.length]
+        part = detector[name][()]
+        same = np.asarray(whole == part).reshape(len(part), -1).all(axis=1)
+        if not same.all():
+            wrong = np.flatnonzero(~same) + segment.first
+            yield Anomaly(where, f"{name} of frames {ranges(wrong)} is not that of the index")
+
+
+def _followed(
+    where: str, data: Any, parts: NDArray[Any], segment: Segment, sources: _Sources
+) -> Iterator[Anomaly]:
+    """Every frame to the rows that it is read from.
+
+    Shapes: ``parts`` (frames,), how many rows that should be.
+    """
+    mapped = np.zeros(len(parts), np.int64)
+    wrong: dict[str, list[int]] = {}
+    for source in data.virtual_sources():
+        n = int(source.vspace.get_regular_hyperslab()[0][0])
+        row = int(source.src_space.get_regular_hyperslab()[0][0])
+        mapped[n] += 1
+        path = segment.path.parent / source.file_name
+        found = sources.look(path, source.dset_name)
+        if isinstance(found, str):
+            wrong.setdefault(f"need {path.name}: {found}", []).append(n)
+            continue
+        rows, written = found
+        if row >= len(rows):
+            wrong.setdefault(f"need rows that {path.name} does not have", []).append(n)
+        elif rows[row] not in THERE:
+            wrong.setdefault(f"are not valid in {path.name}", []).append(n)
+        elif not written[row]:
+            wrong.setdefault(f"were never written to {path.name}", []).append(n)
+    for what, frames in wrong.items():
+        yield Anomaly(where, f"frames {ranges(np.unique(frames) + segment.first)} {what}")
+    if (mapped != parts).any():
+        wrong_frames = np.flatnonzero(mapped != parts) + segment.first
+        yield Anomaly(where, f"frames {ranges(wrong_frames)} lead to other rows than they have")
+
+
+def _pixels(where: str, data: Any, codes: NDArray[np.uint8], first: int) -> Iterator[Anomaly]:
+    unreadable: list[int] = []
+    filled: list[int] = []
+    reason = ""
+    for n, code in enumerate(codes):
+        try:
+            image = data[n]
+        except HDF5_ERRORS as error:
+            unreadable.append(n)
+            reason = reason or str(error)
+            continue
+        if code not in THERE and (image != data.fillvalue).any():
+            filled.append(n)
+    if unreadable:
+        yield Anomaly(
+            where, f"frames {ranges(np.array(unreadable) + first)} cannot be read: {reason}"
+        )
+    if filled:
+        yield Anomaly(where, f"gaps {ranges(np.array(filled) + first)} have pixels that are set")
+
+
+def _written(dataset: Any) -> NDArray[np.bool_]:
+    """Which rows of a dataset have data behind them."""
+    written = np.zeros(len(dataset), bool)
+    if dataset.chunks is None:
+        return ~written
+
+    def note(chunk: Any) -> None:
+        first = int(chunk.chunk_offset[0])
+        written[first : first + dataset.chunks[0]] = True
+
+    dataset.id.chunk_iter(note)
+    return written
+
+
+def _floats(data: Any) -> bool:
+    return bool(data.dtype.kind == "f")
+
+
+def _text(entry: Any, name: str) -> str:
+    return str(entry[name].asstr()[()]) if name in entry else ""
+
+
+def ranges(indices: Sequence[int] | NDArray[Any]) -> str:
+    """Indices for people: 3, 7-9, 12; the first few of many."""
+    found: list[list[int]] = []
+    for idx in indices:
+        if found and idx == found[-1][1] + 1:
+            found[-1][1] = int(idx)
+        else:
+            found.append([int(idx), int(idx)])
+    shown = [str(a) if a == b else f"{a}-{b}" for a, b in found[:5]]
+    more = f" and others, {len(indices)} in all" if len(found) > 5 else ""
+    return ", ".join(shown) + more
