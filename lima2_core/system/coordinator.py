@@ -78,7 +78,6 @@ class Coordinator:
         self._current: SystemRun | None = None
         self._ours: deque[AcqId] = deque(maxlen=_IDS_KEPT)
         self._last_error: Lima2Error | None = None
-        self._control_status: ControlStatus | None = None
         self._mailbox = Mailbox(f"system-{control.name}")
 
     # Commands
@@ -194,7 +193,7 @@ class Coordinator:
     @property
     def control_status(self) -> ControlStatus | None:
         """Where the detector was when it was asked last; None before."""
-        return self._control_status
+        return self._team.control_status
 
     # On the mailbox thread
 
@@ -351,16 +350,12 @@ class Coordinator:
             run.note_exposed(None)  # the detector counts for another by now
             return
         self._team.conclude(lambda news: self._mailbox.post(partial(self._conclude, run, news)))
-        self._mailbox.post(partial(self._conclude, run, None), CONCLUDE_S)
+        self._later(CONCLUDE_S, run, lambda run: self._conclude(run, None))
         self._feed(Event.ENDED)
 
     def _conclude(self, run: SystemRun, news: ControlStatus | Lima2Error | None) -> None:
         """Take what the detector says at its end, if it says anything."""
-        if isinstance(news, ControlStatus):
-            self._control_status = news
-            run.note_exposed(news.nb_frames_acquired)
-        else:
-            run.note_exposed(None)
+        run.note_exposed(news.nb_frames_acquired if isinstance(news, ControlStatus) else None)
         self._check(run)
 
     def _end(self, run: SystemRun) -> None:
@@ -368,8 +363,13 @@ class Coordinator:
         run.ended_wall_s = time.time()
         run.feed(PhaseEvent.PROCESSED)
         run.outputs.finish()
-        self._mailbox.post(partial(self._written, run), OUTPUTS_S)
+        self._later(OUTPUTS_S, run, self._written)
         self._note_output(run)
+
+    def _later(self, delay_s: float, run: SystemRun, then: Callable[[SystemRun], None]) -> None:
+        """Do something with a run, unless it is forgotten by then: it is not kept for this."""
+        found = partial(self._runs.get, run.acq_id)
+        self._mailbox.post(lambda: then(late) if (late := found()) is not None else None, delay_s)
 
     def _note_output(self, run: SystemRun) -> None:
         """Close the books once all outputs are done; from any thread."""
@@ -389,7 +389,6 @@ class Coordinator:
     def _note_control(self, run: SystemRun, news: ControlStatus | Lima2Error) -> None:
         """Take what the detector says while it exposes."""
         if isinstance(news, ControlStatus):
-            self._control_status = news
             if run.phase is not Phase.RUNNING:
                 return
             run.exposed = news.nb_frames_acquired

@@ -48,6 +48,8 @@ class Team:
     def __init__(self, control: ControlPort, receivers: Sequence[ReceiverPort]) -> None:
         self.control = control
         self.watches = tuple(ReceiverWatch(n, port) for n, port in enumerate(receivers))
+        self.control_status: ControlStatus | None = None
+        """What the detector said when it was asked last; None before."""
         self._box = Mailbox(f"watch-{control.name}")
 
     def prepare(
@@ -181,7 +183,7 @@ class Team:
     def _ask_control(self, tell: Callable[[ControlStatus | Lima2Error], None]) -> None:
         news: ControlStatus | Lima2Error
         try:
-            news = self.control.status()
+            news = self.control_status = self.control.status()
         except Lima2Error as error:
             news = error
         tell(news)
