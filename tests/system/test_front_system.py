@@ -1,0 +1,243 @@
+"""The front of a system of several processes: what it does when one of them stops or dies."""
+
+import json
+import os
+import signal
+import time
+
+import h5py
+import numpy as np
+import pytest
+import tango
+from blissdata.lima import image_utils
+
+from lima2_core.data.frame import Validity
+from tango_servers.deployment import load_deployment
+from tango_servers.local.database import EmbeddedDatabase
+from tests.system.lab import Lab, expected
+from tests.tango.devices import reason, wait_until
+from tests.tango.front_rig import FrontRig
+
+CONTROL, FIRST, SECOND = "simulator_ctl", "simulator_rcv1", "simulator_rcv2"
+ENDLESS = 0
+REST_S = 5.0
+"""A system is in a resting state so long after a fault."""
+HOLD_S = 3.0
+"""No command holds the device for longer."""
+
+
+@pytest.fixture(scope="module")
+def front_lab(tmp_path_factory):
+    """A system of its own, with a conductor beside the front: its servers are killed."""
+    folder = tmp_path_factory.mktemp("front")
+    with (
+        EmbeddedDatabase(folder, load_deployment("round_robin_2")) as database,
+        Lab(folder, database.tango_host) as lab,
+    ):
+        yield lab
+
+
+@pytest.fixture
+def front(front_lab):
+    """The front of a whole system at rest."""
+    revive(front_lab)
+    rig = FrontRig(front_lab.tango_host, front_lab.deployment.control.name)
+    rig.clear()
+    rig.defaults()
+    return rig
+
+
+@pytest.fixture
+def servers(front_lab):
+    return front_lab.servers
+
+
+def revive(lab):
+    """Have all servers running."""
+    for instance in (CONTROL, FIRST, SECOND):
+        if lab.servers.running(instance):
+            os.killpg(lab.servers.pid(instance), signal.SIGCONT)
+        else:
+            lab.servers.restart(instance)
+
+
+def timed(command, *arguments):
+    """Seconds that a command took, and its error if it failed."""
+    begun_s = time.monotonic()
+    try:
+        command(*arguments)
+        error = None
+    except tango.DevFailed as failed:
+        error = reason(failed)[1]["what"]
+    return time.monotonic() - begun_s, error
+
+
+def test_frames_are_in_the_master_and_at_the_device_of_the_run(front, tmp_path):
+    front.set(acq_nb_frames=30, saving_enabled=True, saving_directory=str(tmp_path))
+    front.change({"acquisition.det.dropped_frame_idx": 3})
+
+    run = front.acquire()
+
+    with h5py.File(tmp_path / "lima2_master.h5") as file:
+        frames = file["entry_0000/instrument/detector/data"][()]
+    assert frames.shape == (30, 32, 48)
+    maxima = [0 if idx == 3 else expected(idx) for idx in range(30)]
+    assert frames.max(axis=(1, 2)).tolist() == maxima
+    shown = [image_utils.image_from_server(run.device, idx) for idx in range(30)]
+    assert [image.frame_id for image in shown] == list(range(30))
+    assert all(np.array_equal(image.array, frames[n]) for n, image in enumerate(shown))
+    assert str(tmp_path / "lima2_master.h5") in run.device.files
+
+
+def test_a_receiver_that_dies_is_named_and_the_others_finish(front, servers):
+    front.set(acq_nb_frames=600, acq_expo_time=0.002)
+    run = front.run(front.control.acquire())
+    wait_until(lambda: front.control.frames_received > 50, "some frames")
+
+    servers.kill(SECOND)
+    run.wait_ended(1.2 + REST_S)
+
+    assert run.phase == "incomplete"
+    assert front.state in ("idle", "fault")
+    verdict = run.device.verdict
+    assert "simulator2 died" in verdict
+    counts = run.counts()
+    assert counts["receiver_lost"] > 0
+    assert counts["valid"] >= 300
+    assert sum(counts.values()) - counts["expected"] == counts["expected"]
+    codes = run.ledger()[1]["code"]
+    assert set(codes[::2]) == {Validity.VALID}
+    assert Validity.RECEIVER_LOST in codes[1::2]
+    took_s, error = timed(front.control.prepareAcq)
+    assert took_s < HOLD_S
+    assert "simulator2" in error
+    servers.restart(SECOND)
+    front.set(acq_nb_frames=10)
+    assert front.acquire().phase == "done"
+
+
+def test_a_receiver_that_stops_is_given_up_in_time_and_used_again(front, servers):
+    front.set(acq_nb_frames=ENDLESS, acq_expo_time=0.002)
+    run = front.run(front.control.acquire())
+    wait_until(lambda: front.control.frames_received > 50, "some frames")
+
+    os.killpg(servers.pid(FIRST), signal.SIGSTOP)
+    begun_s = time.monotonic()
+    wait_until(lambda: "simulator1" in front.control.stuck, "a word about it")
+    wait_until(lambda: "simulator1 does not answer" in front.control.verdict, "its loss")
+    stop_s, _ = timed(front.control.stopAcq)
+    run.wait_ended(REST_S)
+    took_s = time.monotonic() - begun_s
+    state = front.state
+    prepare_s, error = timed(front.control.prepareAcq)
+    reset_s, _ = timed(front.control.resetAcq)
+    os.killpg(servers.pid(FIRST), signal.SIGCONT)
+
+    assert took_s < REST_S
+    assert state in ("idle", "fault")
+    assert max(stop_s, prepare_s, reset_s) < HOLD_S
+    assert "simulator1 did" in error or "simulator1 does not answer" in error
+    front.set(acq_nb_frames=10, acq_expo_time=0.001)
+    wait_until(lambda: timed(front.control.prepareAcq)[1] is None, "the receiver again")
+    front.control.startAcq()
+    again = front.run(front.control.current_run)
+    assert again.wait_ended() == "done"
+
+
+def test_a_short_silence_loses_nothing(front, servers):
+    front.set(acq_nb_frames=600, acq_expo_time=0.002, statistics_rois="[[0, 0, 48, 32]]")
+    run = front.run(front.control.acquire())
+    wait_until(lambda: front.control.frames_received > 50, "some frames")
+
+    os.killpg(servers.pid(FIRST), signal.SIGSTOP)
+    wait_until(lambda: "has not answered" in front.control.stuck, "the silence")
+    os.killpg(servers.pid(FIRST), signal.SIGCONT)
+    run.wait_ended()
+
+    assert run.device.verdict == "all 600 frames are valid"
+    _, records = run.read(run.device.openCursor("roi_statistics"))
+    assert records["frame_idx"].tolist() == list(range(600))
+
+
+def test_an_abort_on_loss_stops_the_others(front, servers):
+    front.set(acq_nb_frames=ENDLESS, fault_policy='{"receiver_lost": "abort"}')
+    run = front.run(front.control.acquire())
+    wait_until(lambda: front.control.frames_received > 50, "some frames")
+
+    servers.kill(SECOND)
+    run.wait_ended(REST_S)
+
+    assert front.state == "fault"
+    assert "simulator2 died" in front.control.front_error
+    assert "simulator2 died" in front.control.status()
+    assert str(front.control.state()) == "FAULT"
+
+
+def test_after_its_own_death_the_front_begins_anew(front, servers):
+    front.set(acq_nb_frames=ENDLESS)
+    lost = front.run(front.control.acquire())
+    wait_until(lambda: front.control.frames_received > 50, "some frames")
+    servers.kill(CONTROL)
+    servers.restart(CONTROL)
+    rig = FrontRig(front.tango_host, front.control.dev_name())
+    rig.defaults()
+
+    with pytest.raises(tango.DevFailed):
+        rig.proxy(lost.device.dev_name()).ping()
+    _, error = timed(rig.control.prepareAcq)
+    rig.control.resetAcq()
+
+    assert "is busy with an acquisition of another client" in error
+    assert rig.acquire().phase == "done"
+
+
+def test_overlapping_runs_of_several_processes_are_kept_apart(front, tmp_path):
+    front.set(acq_nb_frames=200, saving_enabled=True, saving_directory=str(tmp_path))
+    runs = []
+    for number in range(3):
+        front.set(saving_prefix=f"run{number}")
+        front.change({"acquisition.det.generator.gauss.peaks": [{"max": 20.0 * (number + 1)}]})
+        runs.append(front.run(front.control.acquire()))
+        front.wait_state("idle")
+
+    assert [run.wait_ended() for run in runs] == ["done"] * 3
+    for number, run in enumerate(runs):
+        brightest = 20 * (number + 1)
+        assert run.image(0).max() == brightest or run.image(192).max() == brightest
+        with h5py.File(tmp_path / f"run{number}_master.h5") as file:
+            frames = file["entry_0000/instrument/detector/data"]
+            assert frames.shape[0] == 200
+            assert frames[0].max() == brightest
+
+
+def test_an_acquisition_of_the_conductor_is_seen_and_not_disturbed(front, front_lab):
+    front_lab.wait_operational()
+    front.acquire()
+    acq_id = front_lab.prepare(front_lab.acquisition({"acq.nb_frames": 300, "acq.expo_time": 5000}))
+    front_lab.start()
+    wait_until(lambda: sum(front_lab.system.xferred()) > 10, "some frames")
+    seen = front.state
+    took_s, error = timed(front.control.prepareAcq)
+    front.control.stopAcq()
+    front_lab.wait_end()
+    counters = front_lab.counters(acq_id)
+
+    assert seen == "foreign"
+    assert took_s < HOLD_S
+    assert str(acq_id) in error
+    assert sum(one["nb_frames_source"] for one in counters) == 300
+    assert front.acquire().phase == "done"
+    front_lab.acquire(front_lab.acquisition({"acq.nb_frames": 10}))
+
+
+def test_preparing_and_starting_is_quick(front):
+    front.acquire()
+    times_s = []
+    for _ in range(5):
+        begun_s = time.monotonic()
+        front.control.acquire()
+        times_s.append(time.monotonic() - begun_s)
+        wait_until(lambda: front.control.run_phase.name == "done", "the end")
+
+    assert json.loads(front.control.ledger_counts)["valid"] == 10
+    assert min(times_s) < 0.5
