@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 from processing.kernels.photon_maps import QUARTERS, Marks, PhotonMaps
 from processing.kernels.placing import MODULE_COLS, Placing
 
-GAIN_BITS = 0xC000
+FIRST_SWITCHED = 0x4000
+"""All words from here on are of another stage than G0, or none."""
 ADC_BITS = 0x3FFF
 SATURATED_WORD = 0xC000
 LOST_WORD = 0xFFFF
@@ -25,8 +26,8 @@ NO_DATA_WORD = 0x8000
 STAGE_OF_CODE = np.array([0, 1, -1, 2], np.int8)
 """Gain stage by the upper two bits; -1 is none."""
 
-_ROWS = 32
-"""Rows treated at once: intermediate results stay in the cache."""
+_ROWS = 256
+"""Rows treated at once: intermediate results stay in the cache, and calls are few."""
 
 
 class PhotonKernel(Protocol):
@@ -66,7 +67,7 @@ class NumpyPhotons:
             words = planes[band.raw].reshape(-1)
             start = band.raw.start * MODULE_COLS
             values = _in_g0(words, maps, slice(start, start + words.size))
-            switched = np.flatnonzero(words & GAIN_BITS)
+            switched = np.flatnonzero(words >= FIRST_SWITCHED)
             if switched.size:
                 values[switched] = _switched(words[switched], maps, start + switched)
             band.places[...] = values.reshape(band.places.shape)
@@ -78,14 +79,16 @@ class NumpyPhotons:
 
 def _in_g0(words: NDArray[np.uint16], maps: PhotonMaps, where: slice) -> NDArray[Any]:
     """Photons of words as if all were of stage G0."""
-    marks = maps.marks
+    marks, offset, factor = maps.marks, maps.offset[0, where], maps.factor[0, where]
     if maps.narrow:
-        factor = maps.factor[0, where]
-        values = (words.astype(np.int32) * QUARTERS - maps.offset[0, where]).astype(np.float32)
-        values *= factor * maps.scale[0]
+        quarters = words.astype(np.int32) * QUARTERS
+        quarters -= offset
+        values = quarters.astype(np.float32)
+        values *= factor.astype(np.float32) * maps.scale[0]
     else:
-        values = np.subtract(words, maps.offset[0, where], dtype=np.float32)
-        values *= maps.factor[0, where]
+        values = words.astype(np.float32)
+        values -= offset
+        values *= factor
     result = rounded(values, marks)
     if maps.narrow:
         result[factor == 0] = marks.no_value
