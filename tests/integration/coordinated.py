@@ -19,7 +19,7 @@ from lima2_core.system.local import LocalControl, LocalReceiver
 from lima2_core.system.run import SystemOrder
 from lima2_core.testing.doubles import LIMIT_S, eventually
 from lima2_core.testing.system_doubles import ScriptedControl, ScriptedReceiver
-from lima2_core.testing.system_script import describe
+from lima2_core.testing.system_script import describe, order, rows
 
 ENDED = (Phase.DONE, Phase.INCOMPLETE)
 
@@ -162,6 +162,17 @@ class Simulated:
         for output in self.given:
             output.let_go()
         self._stack.close()
+
+
+def works(system, nb_frames=4):
+    """Whether a whole acquisition succeeds."""
+    run = system.begin(order(nb_frames))
+    n = len(system.receivers)
+    for k, receiver in enumerate(system.receivers):
+        receiver.run.tell(rows(*range(k, nb_frames, n)))
+    system.expose(nb_frames)
+    system.finish()
+    return comes_to(run, Phase.DONE) and run.verdict() == f"all {nb_frames} frames are valid"
 
 
 def acquisition(nb_frames=20, expo_us=500, acq=None, det=None, policy=None, **processing):

@@ -132,7 +132,7 @@ def test_the_time_that_a_question_hangs_counts_as_silence(watch, receiver, monke
 
     # One question is enough for all five runs.
     assert eventually(lambda: all(one.lost for one in listeners))
-    assert max(one.lost_s for one in listeners) - began_s < 0.7
+    assert max(one.lost_s for one in listeners) - began_s < 1.2
 
 
 def test_a_receiver_that_was_started_again_has_lost_the_run(watch, receiver):
