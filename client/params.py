@@ -15,7 +15,7 @@ from functools import partial
 from typing import Any, Self
 
 from client.errors import DecodeError, ParamError, UnknownParamError
-from client.schema import CHOICE_KEY, Group, Leaf, Node, read_schema
+from client.schema import Group, Leaf, Node, read_schema
 from client.tree import Place, replace, thawed
 
 
@@ -107,9 +107,7 @@ class Parameters:
 
     def reset(self) -> None:
         """Give everything its default; which pipeline it is stays."""
-        values = self._place.values
-        kept = {CHOICE_KEY: values[CHOICE_KEY]} if CHOICE_KEY in values else {}
-        replace(values, {**self._place.node.default, **kept})
+        self._place.reset()
 
     def parse(self, path: str, text: str) -> None:
         """Set a parameter to what a text stands for, as on a command line.

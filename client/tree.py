@@ -96,6 +96,14 @@ class Place:
             raise ParamError(f"a group is a JSON object: {error}", path=where) from None
         owner.set(name, value)
 
+    def reset(self) -> None:
+        """Give everything its default; which group it is, of a choice, stays."""
+        for name, node in self.node.members.items():
+            if not isinstance(node, Leaf):
+                self.get(name).reset()
+            elif self.choice is None or name != CHOICE_KEY:
+                self.values[name] = node.default
+
     def leaves(self) -> Iterator[tuple[str, Leaf, Any]]:
         """Path, node and value of everything in it."""
         for name, node in self.node.members.items():

@@ -1,0 +1,155 @@
+"""Commands of a system, and events, from devices that follow a script."""
+
+import json
+
+import pytest
+
+from client import Lima2, NotAvailableError, ParamError, StateError, UnreachableError, wire
+from client.params import Params
+from tests.unit.client.scripted import SCHEMA, Scripted, ScriptedRun
+
+
+class System:
+    """A control device that prepares one run after the other."""
+
+    def __init__(self):
+        self.device = Scripted()
+        self.device.values |= {
+            wire.FRONT_PARAMS: Params.of_schema(json.dumps(SCHEMA)).to_json(),
+            wire.CURRENT_RUN: "",
+            wire.FRONT_STATE: "idle",
+            wire.RUN_PHASE: "none",
+        }
+        self.device.commands[wire.PREPARE] = self.prepare
+        self.overwritten = []
+        """Parameters that another client writes before the next prepares."""
+        self.lima = Lima2("", device=self.device)
+
+    def prepare(self, _):
+        uuid = f"u-{len(self.device.peers)}"
+        run = ScriptedRun(("done", [0]), uuid=uuid)
+        run.values[wire.PARAMETERS] = (
+            self.overwritten.pop(0) if self.overwritten else self.device.written[wire.FRONT_PARAMS]
+        )
+        self.device.peers[run.name] = run
+        self.device.values[wire.CURRENT_RUN] = uuid
+        return uuid
+
+    @property
+    def commands(self):
+        return [name for name, _ in self.device.calls]
+
+
+@pytest.fixture
+def system():
+    return System()
+
+
+def test_acquire_sends_all_parameters_starts_and_waits(system):
+    system.lima.params.acquisition.acq.mode = "b"
+
+    run = system.lima.acquire({"metadata": {"a": 1}}, nb_frames=5, exposure_s=0.5)
+
+    assert run.complete
+    assert system.commands == [wire.PREPARE, wire.START]
+    sent = json.loads(system.device.written[wire.FRONT_PARAMS])
+    assert sent["acquisition"]["acq"]["nb_frames"] == 5
+    assert sent["acquisition"]["acq"]["expo_time"] == 500_000
+    assert sent["acquisition"]["acq"]["mode"] == "b"
+    assert sent["metadata"] == {"a": 1}
+    # What was asked for this acquisition only does not stay.
+    assert system.lima.params.acquisition.acq.nb_frames == 1
+
+
+def test_what_is_refused_here_reaches_no_server(system):
+    with pytest.raises(ParamError):
+        system.lima.acquire(nb_frames=-1)
+
+    assert system.device.calls == []
+
+
+def test_parameters_that_another_client_has_overwritten_are_sent_again(system):
+    system.overwritten = [json.dumps({**SCHEMA, "acquisition": 0, "processing": 0, "metadata": 0})]
+
+    run = system.lima.prepare()
+
+    assert run.uuid == "u-1"
+    assert system.commands == [wire.PREPARE, wire.PREPARE]
+
+
+def test_who_never_gets_its_parameters_is_told(system):
+    other = json.dumps({"acquisition": 0, "processing": 0, "metadata": 0})
+    system.overwritten = [other] * 5
+
+    with pytest.raises(StateError, match="another client"):
+        system.lima.prepare()
+
+
+def test_the_run_of_another_client_is_not_started(system):
+    mine = system.lima.prepare()
+    system.lima.prepare()
+
+    with pytest.raises(StateError, match="given up"):
+        system.lima.start(mine)
+
+
+def test_there_is_no_run_before_the_first(system):
+    with pytest.raises(NotAvailableError, match="not prepared anything"):
+        system.lima.run()
+
+
+def test_wait_ends_when_the_system_is_at_rest(system):
+    system.device.values[wire.FRONT_STATE] = ["running", UnreachableError("x"), "foreign", "fault"]
+
+    assert system.lima.wait(5) == "fault"
+
+
+def test_every_state_is_told_even_if_many_come_before_anybody_looks(system):
+    events = system.lima.events(timeout_s=5)
+    assert next(events).state == "idle"
+    system.device.on_follow = lambda attribute, put: [
+        put(state) for state in ("prepared", "running", "idle") if attribute == wire.FRONT_STATE
+    ]
+
+    states = [next(events).state for _ in range(3)]
+
+    assert states == ["prepared", "running", "idle"]
+
+
+def test_without_events_the_system_is_looked_at(system):
+    system.device.follows = False
+    system.device.values[wire.FRONT_STATE] = ["idle", "prepared", "running", "idle"]
+
+    states = [event.state for event in system.lima.events(timeout_s=1)]
+
+    assert states == ["idle", "prepared", "running", "idle"]
+
+
+def test_a_server_that_is_away_is_an_event_and_its_return_too(system):
+    system.device.follows = False
+    system.device.values[wire.FRONT_STATE] = ["idle", UnreachableError("gone"), "idle"]
+
+    states = [event.state for event in system.lima.events(timeout_s=1)]
+
+    assert states == ["idle", "unreachable", "idle"]
+
+
+def test_events_show_the_progress_of_the_current_run(system):
+    system.lima.prepare()
+
+    event = next(system.lima.events(timeout_s=1))
+
+    assert event.run == "u-0"
+    assert event.progress.percent == 40.0
+    assert event.status == "All is well."
+
+
+def test_who_leaves_the_loop_follows_no_more(system):
+    events = system.lima.events()
+    next(events)
+    system.device.values[wire.FRONT_STATE] = "running"
+    next(events)  # follows by now
+
+    events.close()
+
+    assert not any(system.device.followers.values())
