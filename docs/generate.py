@@ -24,6 +24,7 @@ PAGES: dict[str, dict[str, Callable[[], str]]] = {
     "reference/tango_interface.md": {
         "control": interface.control_tables,
         "receiver": interface.receiver_tables,
+        "system run": interface.system_run_tables,
         "processing": interface.processing_tables,
         "settings": interface.settings_table,
         "records": interface.records_list,

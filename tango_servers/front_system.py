@@ -86,6 +86,7 @@ class FrontSystem:
         self._learnt: set[AcqId] = set()
         self._output_failures: dict[str, str] = {}
         self._refusal: Lima2Error | None = None
+        self._outputs()  # those that need time to begin do so now, and wrong settings are told
 
     # Commands
 

@@ -17,6 +17,7 @@ from processing.kernels.regions import ROI_RECORD
 from tables.markdown import code, installed, prose, table
 from tango_servers.main import _device_class
 from tango_servers.processing_device import Lima2Processing, processing_class
+from tango_servers.run_device import Lima2Run
 
 
 def control_tables() -> str:
@@ -35,6 +36,11 @@ def processing_tables() -> str:
     for plugin in installed(registry.PIPELINES):
         parts.append(f"\n### `{plugin.class_name}`\n\n{_pipeline(plugin)}")
     return "".join(parts)
+
+
+def system_run_tables() -> str:
+    """Attributes and commands of the device of a run of the whole system."""
+    return f"{_attributes(_own(Lima2Run))}\n{_commands(Lima2Run)}"
 
 
 def settings_table() -> str:

@@ -114,14 +114,19 @@ def _from_parts(run: SystemRun, source: str, idx: int, spec: FrameSpec, step: in
         idx = ledger.front - 1
     elif _owner(run, ledger, idx) is None:
         return _blank(spec, idx, step)
-    whole = np.zeros(spec.shape, spec.dtype)
-    for member, place in zip(run.members, run.layout.placements, strict=True):
+    places = run.layout.placements
+    # Pixels can be left out by the receivers where all parts begin with one that is kept.
+    early = step if all(p.row % step == 0 and p.col % step == 0 for p in places) else 1
+    whole = np.zeros(spec.shape, spec.dtype)[:, ::early, ::early]
+    for member, place in zip(run.members, places, strict=True):
         if member.lost:
             continue
-        part = member.port.frame(source, idx).data
+        part = member.port.frame(source, idx, early).data
         _, rows, cols = part.shape
-        whole[:, place.row : place.row + rows, place.col : place.col + cols] = part
-    return Frame(FrameIdx(idx), whole[:, ::step, ::step])
+        row, col = place.row // early, place.col // early
+        whole[:, row : row + rows, col : col + cols] = part
+    late = step // early
+    return Frame(FrameIdx(idx), whole[:, ::late, ::late])
 
 
 def _blank(spec: FrameSpec, idx: int, step: int) -> Frame:

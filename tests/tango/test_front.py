@@ -181,6 +181,41 @@ def test_deferred_runs_wait_until_they_are_asked_for(front, tmp_path):
     assert [run.wait_ended() for run in runs] == ["done"] * 3
 
 
+@pytest.mark.parametrize("mode", ["full_random", "partial_frame"])
+def test_frames_are_found_however_they_are_spread(front, mode):
+    front.set(acq_nb_frames=40, image_max_size=16)
+    front.change(
+        {
+            "acquisition.det.dispatch_mode": mode,
+            "acquisition.det.dropped_frame_idx": 5,
+            "acquisition.det.generator.gauss.peaks": [{"fwhm": 1e6}],
+        }
+    )
+
+    run = front.acquire()
+    images = [run.image(idx) for idx in range(40)]
+
+    assert {image.shape for image in images} == {(32, 48)}
+    assert [image.max() for image in images] == [image.min() for image in images]
+    assert [image.max() for image in images] == [0 if i == 5 else image_of(i) for i in range(40)]
+    wait_until(lambda: front.control.last_image.shape == (11, 16), "the live image")
+
+
+def test_init_gives_up_what_was_going_on(front):
+    front.set(acq_nb_frames=ENDLESS)
+    run = front.run(front.control.acquire())
+
+    front.control.Init()
+
+    with pytest.raises(tango.DevFailed):
+        run.device.ping()
+    assert front.state == "idle"
+    assert front.control.acq_nb_frames == 1
+    front.control.resetAcq()
+    front.defaults()
+    assert front.acquire().phase == "done"
+
+
 def test_runs_are_forgotten_with_their_devices(front):
     first = front.acquire()
     acq_id = front.control.current_run

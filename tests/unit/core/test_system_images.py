@@ -128,6 +128,19 @@ def test_parts_are_put_together_and_lost_ones_stay_empty():
     assert half.data[0, :, 0].tolist() == [100, 100, 0, 0]
 
 
+@pytest.mark.parametrize("step", [1, 2, 3])
+def test_parts_may_leave_out_pixels(step):
+    places = (Placement(0, 0, 4, 6), Placement(2, 0, 4, 6))
+    run = make_run([FakePort(1, (1, 2, 6)), FakePort(2, (1, 2, 6))], placements=places)
+    for receiver in (0, 1):
+        tell(run.ledger, receiver, [0])
+
+    whole = frame_of(run, "frame", 0)
+    reduced = frame_of(run, "frame", 0, step)
+
+    assert reduced.data.tolist() == whole.data[:, ::step, ::step].tolist()
+
+
 def test_sums_that_are_not_saved_are_dealt_out_in_turn():
     run = make_run([FakePort(0), FakePort(1)], depth=5)
 
