@@ -9,7 +9,7 @@ from typing import Self
 
 import tango
 
-from lima2_core.errors import BusyError
+from lima2_core.errors import BusyError, StorageError
 from tango_servers.deployment import Deployment
 from tango_servers.local.processes import LOOPBACK, ChildProcess, find_program, free_port
 
@@ -89,6 +89,17 @@ class EmbeddedDatabase:
         child, self._child = self._child, None
         if child is not None:
             child.stop()
+
+    def put_property(self, device: str, name: str, value: str) -> None:
+        """Set a property of a device; a server reads it at its start.
+
+        Raises:
+            StorageError: the database refuses.
+        """
+        try:
+            tango.Database(LOOPBACK, self.port).put_device_property(device, {name: [value]})
+        except tango.DevFailed as error:
+            raise StorageError(f"{device} does not get {name}: {error.args[0].desc}") from error
 
 
 def database_answers(port: int) -> bool:

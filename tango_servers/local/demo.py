@@ -1,6 +1,7 @@
 """``lima2 demo``: a whole system on this computer, one acquisition, and a look at what it gave.
 
-Database, control, two receivers and conductor are child processes; nothing of it stays.
+Database, Redis, control and two receivers are child processes, or the conductor in place of Redis;
+nothing of it stays.
 """
 
 from __future__ import annotations
@@ -21,6 +22,8 @@ from tango_servers.deployment import load_deployment
 from tango_servers.local.conductor import Conductor
 from tango_servers.local.database import EmbeddedDatabase
 from tango_servers.local.demo_check import inspect, write_picture
+from tango_servers.local.demo_front import FrontAcquisition
+from tango_servers.local.demo_outcome import PREFIX, Driver, Outcome
 from tango_servers.local.demo_plan import (
     DEFAULT_DATASET,
     RECORDED_EXPOSURE_S,
@@ -32,46 +35,65 @@ from tango_servers.local.demo_plan import (
 )
 from tango_servers.local.demo_progress import ProgressView
 from tango_servers.local.demo_report import all_is_well, table, verdict
-from tango_servers.local.demo_run import PREFIX, Acquisition, Outcome
+from tango_servers.local.demo_run import Acquisition
+from tango_servers.local.demo_scan import ScanFindings, read_scan
 from tango_servers.local.processes import find_program, make_folder
+from tango_servers.local.redis import EmbeddedRedis, find_redis
 from tango_servers.local.servers import ServerGroup
 
-_MODULES = ("lima2.client.services", "nosqltangodb")
+_MODULES = ("nosqltangodb",)
+_CONDUCTOR_MODULES = ("lima2.client.services",)
 
 
 def main(argv: Sequence[str]) -> int:
     """Run a whole system on this computer for one acquisition, and check all its frames."""
     options = _arguments(argv)
-    _require_extra("demo", modules=_MODULES, programs=("lima2-conductor", "NosqlTangoDB"))
+    _require_extra("demo", modules=_MODULES, programs=("NosqlTangoDB",))
+    if options.conductor:
+        _require_extra("demo", modules=_CONDUCTOR_MODULES, programs=("lima2-conductor",))
     if options.mpi:
         _require_extra("mpi", programs=("mpiexec",))
     if options.input is None:
         plan = simulated(options.frames, options.expo_time, options.drop)
     else:
         plan = recorded(options.input, options.frames, options.expo_time)
+    unpublished = "" if options.conductor else _why_unpublished()
     folder = _data_folder(options.folder)
     print(f"LImA2 demonstration: {plan.title}, {plan.dtype}, one every {plan.expo_time_s:g} s.")
+    if unpublished:
+        print(f"Nothing is published for blissdata: {unpublished}")
+    scan: ScanFindings | None = None
     try:
-        with _end_on_signals():
-            outcome = _acquire(plan, folder, mpi=options.mpi)
-            print("All servers have ended. Reading every frame back from the master file.\n")
+        with _end_on_signals(), ExitStack() as stack:
+            redis_url = ""
+            if not options.conductor and not unpublished:
+                redis_url = stack.enter_context(EmbeddedRedis(folder / "logs")).url
+            outcome = _acquire(
+                plan, folder, redis_url, conductor=options.conductor, mpi=options.mpi
+            )
+            print("All servers have ended. Reading every frame back from the master file.")
             findings = inspect(plan, outcome, folder)
             picture = folder / f"frame_{plan.nb_frames // 2}.png"
             write_picture(plan, outcome, plan.nb_frames // 2, picture)
+            if redis_url:
+                print("Reading every frame back through blissdata.")
+                scan = read_scan(plan, outcome, redis_url)
     except BaseException:
         print(f"What was written so far, and the logs of all programs, are in {folder}")
         raise
-    print(table(plan, outcome, findings, picture))
+    print()
+    print(table(plan, outcome, findings, picture, scan))
     print(verdict(plan, findings))
-    return 0 if all_is_well(plan, outcome, findings) else 1
+    return 0 if all_is_well(plan, outcome, findings, scan) else 1
 
 
 def _arguments(argv: Sequence[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="lima2 demo",
-        description="Start a Tango database, one control, two receivers and the conductor, "
-        "acquire frames with saving and a region of interest, look at some while it runs, read all "
-        "back from the files and compare every pixel. Everything is stopped at the end.",
+        description="Start a Tango database, a Redis, one control and two receivers, acquire "
+        "frames through the control with saving and a region of interest, look at some while it "
+        "runs, read all back from the files and through blissdata and compare every pixel. "
+        "Everything is stopped at the end.",
         epilog="The exit code is 0 only if all frames were saved and none differs.",
         allow_abbrev=False,
     )
@@ -96,6 +118,11 @@ def _arguments(argv: Sequence[str]) -> argparse.Namespace:
     )
     parser.add_argument(
         "--folder", type=Path, help="where files go (default: a new one for temporary files)"
+    )
+    parser.add_argument(
+        "--conductor",
+        action="store_true",
+        help="acquire through the conductor of lima2-client instead, without Redis",
     )
     parser.add_argument("--mpi", action="store_true", help="start the servers as one MPI job")
     parser.add_argument(
@@ -148,26 +175,42 @@ def _data_folder(wanted: Path | None) -> Path:
     return folder
 
 
-def _acquire(plan: Plan, folder: Path, *, mpi: bool) -> Outcome:
-    """Start everything, run the acquisition, stop everything."""
+def _why_unpublished() -> str:
+    """Why there can be no Redis; empty if all that it needs is installed."""
+    try:
+        _require_extra("demo", modules=("blissdata",))
+        find_redis()
+    except NotAvailableError as error:
+        return str(error)
+    return ""
+
+
+def _acquire(plan: Plan, folder: Path, redis_url: str, *, conductor: bool, mpi: bool) -> Outcome:
+    """Start everything else, run the acquisition, stop everything."""
     deployment = load_deployment(plan.deployment)
+    control = deployment.control.name
     logs = folder / "logs"
     with ExitStack() as stack:
         begun_s = time.monotonic()
         database = stack.enter_context(EmbeddedDatabase(logs, deployment))
+        if redis_url:
+            database.put_property(control, "redis_url", redis_url)
         stack.enter_context(ServerGroup(logs, database.tango_host, deployment, mpi=mpi))
-        conductor = Conductor.of_deployment(logs, database.tango_host, deployment)
-        stack.enter_context(conductor)
-        receivers = ", ".join(deployment.receivers)
-        print(
-            f"Started in {time.monotonic() - begun_s:.1f} s: Tango database at "
-            f"{database.tango_host}, {deployment.control.name}, {receivers}, conductor at "
-            f"{conductor.url}.\n"
-        )
-        acquisition = Acquisition(plan, conductor.port)
-        acquisition.prepare(folder)
+        started = [f"Tango database at {database.tango_host}", control, *deployment.receivers]
+        driver: Driver
+        if conductor:
+            server = Conductor.of_deployment(logs, database.tango_host, deployment)
+            stack.enter_context(server)
+            started.append(f"conductor at {server.url}")
+            driver = Acquisition(plan, server.port)
+        else:
+            driver = FrontAcquisition(plan, database.tango_host, control)
+        if redis_url:
+            started.append(f"Redis at {redis_url}")
+        print(f"Started in {time.monotonic() - begun_s:.1f} s: {', '.join(started)}.\n")
+        driver.prepare(folder)
         view = ProgressView(sys.stdout, plan.nb_frames)
-        outcome = acquisition.run(view.show)
+        outcome = driver.run(view.show)
         view.finish(outcome.progress, outcome.duration_s)
     print()
     return outcome

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -11,8 +12,8 @@ from numpy.typing import NDArray
 
 from lima2_core.data.frame import Validity
 from lima2_core.errors import StorageError
+from tango_servers.local.demo_outcome import PREFIX, Outcome
 from tango_servers.local.demo_plan import Plan, same_pixels
-from tango_servers.local.demo_run import PREFIX, Outcome
 
 _COLOURS = (
     (0, 0, 4),
@@ -72,7 +73,7 @@ def write_picture(plan: Plan, outcome: Outcome, idx: int, path: Path) -> None:
 
     try:
         with h5py.File(outcome.master_file, "r") as file:
-            image = file[outcome.dataset][idx].reshape(plan.shape)[0]
+            image = frames_of(file, outcome.dataset)[idx].reshape(plan.shape)[0]
         Image.fromarray(coloured(image)).save(path)
     except (OSError, KeyError) as error:
         raise StorageError(f"Cannot write {path}: {error}", file=str(path)) from error
@@ -99,31 +100,64 @@ def coloured(image: NDArray[Any]) -> NDArray[np.uint8]:
 
 
 def _validity(plan: Plan, outcome: Outcome, folder: Path, findings: Findings) -> NDArray[np.bool_]:
-    """Whether each frame is in a file, by what the files of the receivers say.
+    """Whether each frame is in a file, by what the files say.
 
     Shapes: (frames,).
     """
-    import h5py
-
     valid = np.zeros(plan.nb_frames, np.bool_)
     findings.lost = dict.fromkeys(range(plan.nb_frames), "in no file")
-    detector = outcome.dataset.rpartition("/")[0]
     for path in sorted(folder.glob(f"{PREFIX}_*.h5")):
         findings.files += 1
         findings.file_bytes += path.stat().st_size
+    for idx, code in _codes(outcome, folder):
+        if code == Validity.VALID:
+            valid[idx] = True
+            del findings.lost[idx]
+        elif idx in findings.lost:
+            findings.lost[idx] = Validity(code).name.lower().replace("_", " ")
+    findings.saved = int(valid.sum())
+    return valid
+
+
+def _codes(outcome: Outcome, folder: Path) -> Iterator[tuple[int, int]]:
+    """Frames and their classes: from our master, or from the receivers if it does not have them."""
+    import h5py
+
+    detector = outcome.dataset.rpartition("/")[0]
+    with h5py.File(outcome.master_file, "r") as file:
+        if ours := f"{detector}/validity" in file:
+            yield from enumerate(file[f"{detector}/validity"][()].tolist())
+    for path in () if ours else sorted(folder.glob(f"{PREFIX}_*.h5")):
         if path == outcome.master_file:
             continue
         with h5py.File(path, "r") as file:
             numbers = file[f"{detector}/frame_idx"][()].tolist()
-            codes = file[f"{detector}/validity"][()].tolist()
-        for idx, code in zip(numbers, codes, strict=True):
-            if code == Validity.VALID:
-                valid[idx] = True
-                del findings.lost[idx]
-            elif idx in findings.lost:
-                findings.lost[idx] = Validity(code).name.lower().replace("_", " ")
-    findings.saved = int(valid.sum())
-    return valid
+            yield from zip(numbers, file[f"{detector}/validity"][()].tolist(), strict=True)
+
+
+class _Segments:
+    """Frames of a master that has too many of them for one dataset; used as one."""
+
+    def __init__(self, group: Any) -> None:
+        self._group = group
+        self._names = sorted(group)
+        self._first = group.attrs["first_frame"]
+        self._count = int(group.attrs["nb_frames"].sum())
+
+    def __len__(self) -> int:
+        return self._count
+
+    def __getitem__(self, idx: int) -> NDArray[Any]:
+        number = int(np.searchsorted(self._first, idx, "right")) - 1
+        image: NDArray[Any] = self._group[self._names[number]][idx - self._first[number]]
+        return image
+
+
+def frames_of(file: Any, dataset: str) -> Any:
+    """All frames of a master that is open, by their index."""
+    if dataset in file:
+        return file[dataset]
+    return _Segments(file[f"{dataset.rpartition('/')[0]}/segments"])
 
 
 def _compare(plan: Plan, outcome: Outcome, valid: NDArray[np.bool_], findings: Findings) -> None:
@@ -132,7 +166,7 @@ def _compare(plan: Plan, outcome: Outcome, valid: NDArray[np.bool_], findings: F
 
     rows, cols = plan.roi
     with h5py.File(outcome.master_file, "r") as file:
-        frames = file[outcome.dataset]
+        frames = frames_of(file, outcome.dataset)
         for idx in np.flatnonzero(valid).tolist():
             if idx >= len(frames):
                 findings.different.append(idx)

@@ -58,6 +58,10 @@ class Plan:
         return int(np.prod(self.shape)) * self.dtype.itemsize
 
     @property
+    def latency_s(self) -> float:
+        return LATENCY_US / 1e6
+
+    @property
     def acquisition(self) -> dict[str, Any]:
         """What is to be changed in the default acquisition parameters, by group."""
         expo_time_us = round(self.expo_time_s * 1e6)

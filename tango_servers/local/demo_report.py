@@ -6,21 +6,28 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from tango_servers.local.demo_check import Findings
+from tango_servers.local.demo_outcome import Outcome
 from tango_servers.local.demo_plan import Plan
-from tango_servers.local.demo_run import Outcome
+from tango_servers.local.demo_scan import ScanFindings
 
 _SHOWN = 5
 """Of frames that are lost or differ, so many are named."""
 
 
-def all_is_well(plan: Plan, outcome: Outcome, findings: Findings) -> bool:
+def all_is_well(
+    plan: Plan, outcome: Outcome, findings: Findings, scan: ScanFindings | None = None
+) -> bool:
     """Whether every frame was saved, and nothing is other than it should be."""
-    return findings.saved == plan.nb_frames and not (
-        findings.different
-        or findings.wrong_statistics
-        or outcome.live.different
-        or outcome.live.read == 0
-        or outcome.warnings
+    return (
+        findings.saved == plan.nb_frames
+        and (scan is None or (scan.all_is_well and scan.read == plan.nb_frames))
+        and not (
+            findings.different
+            or findings.wrong_statistics
+            or outcome.live.different
+            or outcome.live.read == 0
+            or outcome.warnings
+        )
     )
 
 
@@ -35,13 +42,20 @@ def verdict(plan: Plan, findings: Findings) -> str:
     return f"{lost}{saved} of {total} frames saved, {sound}"
 
 
-def table(plan: Plan, outcome: Outcome, findings: Findings, picture: Path) -> str:
+def table(
+    plan: Plan,
+    outcome: Outcome,
+    findings: Findings,
+    picture: Path,
+    scan: ScanFindings | None = None,
+) -> str:
     """All figures, a line each."""
-    return "".join(f"{name:<12}{text}\n" for name, text in _rows(plan, outcome, findings, picture))
+    rows = _rows(plan, outcome, findings, picture, scan)
+    return "".join(f"{name:<12}{text}\n" for name, text in rows)
 
 
 def _rows(
-    plan: Plan, outcome: Outcome, findings: Findings, picture: Path
+    plan: Plan, outcome: Outcome, findings: Findings, picture: Path, scan: ScanFindings | None
 ) -> Iterator[tuple[str, str]]:
     total, live = plan.nb_frames, outcome.live
     yield "acquired", f"{outcome.progress.acquired} of {total} frames"
@@ -50,6 +64,8 @@ def _rows(
         f"{outcome.rate_hz:.1f} frames/s, {outcome.rate_hz * plan.frame_bytes / 1e6:.0f} MB/s; "
         f"from the start until all files were closed {outcome.duration_s:.1f} s",
     )
+    if outcome.verdict:
+        yield "ledger", outcome.verdict
     yield "lost", _named(findings.lost) or "nothing"
     yield (
         "live",
@@ -64,6 +80,19 @@ def _rows(
         f"one region, for {findings.saved - len(wrong)} frames what numpy finds in the files"
         + (f", not for {_named(wrong)}" if wrong else ""),
     )
+    if scan is not None:
+        yield (
+            "blissdata",
+            f"scan '{scan.title}' with {scan.streams} streams; {scan.read} of {scan.valid} frames "
+            "read back, "
+            + (
+                f"different: {_named(scan.different)}"
+                if scan.different
+                else "all as they should be"
+            ),
+        )
+        if scan.wrong_statistics:
+            yield "", f"sums that are not those of the pixels: {_named(scan.wrong_statistics)}"
     pixels_bytes = findings.saved * plan.frame_bytes
     yield (
         "volume",
@@ -73,6 +102,8 @@ def _rows(
     )
     yield "files", f"{outcome.master_file}::/{outcome.dataset}"
     yield "picture", str(picture)
+    for text in outcome.notes:
+        yield "mind", text
     for text in outcome.warnings:
         yield "warning", text
 

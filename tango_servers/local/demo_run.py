@@ -7,54 +7,27 @@ import re
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from lima2_core.errors import BusyError, Lima2Error
+from tango_servers.local.demo_outcome import (
+    LIVE_DISTANCE,
+    LIVE_EVERY_S,
+    PIPELINE,
+    POLL_S,
+    PREFIX,
+    SOURCE,
+    STALL_S,
+    Live,
+    Outcome,
+    rate_hz,
+)
 from tango_servers.local.demo_plan import Plan, same_pixels
 from tango_servers.local.demo_progress import Progress
 from tango_servers.local.processes import LOOPBACK
-
-PIPELINE = "LimaProcessingLegacy"
-SOURCE = "frame"
-PREFIX = "lima2_demo"
-POLL_S = 0.05
-LIVE_EVERY_S = 0.25
-LIVE_DISTANCE = 10
-"""How far behind the newest frame the one is that is asked for by its number."""
-STALL_S = 30.0
-"""Without any progress for that long, and the time of an exposure, the acquisition hangs."""
-
-
-@dataclass(slots=True)
-class Live:
-    """Frames that were looked at while the acquisition ran."""
-
-    read: int = 0
-    different: list[int] = field(default_factory=list)
-    refused: list[str] = field(default_factory=list)
-    """Why a frame was not to be had."""
-
-
-@dataclass(frozen=True, slots=True)
-class Outcome:
-    """What came of the acquisition, as far as the system tells."""
-
-    progress: Progress
-    duration_s: float
-    """From the start command until all files were closed."""
-    rate_hz: float
-    """Frames received per second."""
-    warnings: tuple[str, ...]
-    live: Live
-    statistics: NDArray[Any]
-    """Shapes: (frames,) with the fields min, max, avg, std and sum."""
-    master_file: Path
-    dataset: str
 
 
 class Acquisition:
@@ -168,7 +141,7 @@ class Acquisition:
         return Outcome(
             progress=samples[-1][1],
             duration_s=duration_s,
-            rate_hz=_rate_hz(samples),
+            rate_hz=rate_hz(samples),
             warnings=warnings,
             live=self._live,
             statistics=np.concatenate(chunks) if chunks else np.empty(0),
@@ -181,16 +154,6 @@ def _reason(error: RuntimeError) -> str:
     """The sentence of the server in what the client made of it, or the first line of that."""
     sentence = re.search(r'"what": "((?:[^"\\]|\\.)*)"', str(error))
     return sentence[1] if sentence else str(error).partition("\n")[0]
-
-
-def _rate_hz(samples: list[tuple[float, Progress]]) -> float:
-    """Frames received per second, from the first to the last change of their number."""
-    last = samples[-1][1].received
-    end = next((time_s, count.received) for time_s, count in samples if count.received == last)
-    begin = next(((t, count.received) for t, count in samples if count.received), end)
-    if end[0] <= begin[0]:
-        begin = (0.0, 0)
-    return (end[1] - begin[1]) / max(end[0] - begin[0], POLL_S)
 
 
 @contextmanager

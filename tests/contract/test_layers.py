@@ -38,9 +38,9 @@ ALLOWED = {
     },
 }
 
-# The demonstration does what a user does: it drives the conductor and reads the files. A server
-# never imports it, and it imports these within functions only.
-DEMO_LATE = {"h5py", "hdf5plugin", "lima2", "PIL", "requests"}
+# The demonstration does what a user does: it drives the front or the conductor, and reads files and
+# scans. A server never imports it, and it imports these within functions only.
+DEMO_LATE = {"blissdata", "h5py", "hdf5plugin", "lima2", "PIL", "requests"}
 
 
 def is_demo(path: Path) -> bool:

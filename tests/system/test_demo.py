@@ -18,9 +18,10 @@ from PIL import Image
 from lima2_core import cli
 from lima2_core.errors import NotAvailableError, ParamError
 from tango_servers.local import demo, demo_plan, demo_report
-from tango_servers.local.demo_check import Findings, coloured, inspect
+from tango_servers.local.demo_check import Findings, coloured, frames_of, inspect
+from tango_servers.local.demo_outcome import Live, Outcome
 from tango_servers.local.demo_progress import Progress, ProgressView
-from tango_servers.local.demo_run import Live, Outcome
+from tango_servers.local.demo_scan import ScanFindings
 
 pytestmark = [pytest.mark.system, pytest.mark.slow]
 
@@ -80,6 +81,12 @@ def test_simulated_frames_are_acquired_saved_and_read_back(tmp_path):
         r"^ +\d+\.\d s: acquired 60, received 60, processed 60, saved 60 of 60$", done.stdout, re.M
     )
     assert re.search(r"^lost +nothing$", done.stdout, re.M)
+    assert re.search(r"^ledger +all 60 frames are valid$", done.stdout, re.M)
+    assert re.search(
+        r"^blissdata +scan 'acquisition 1' with \d+ streams; 60 of 60 frames read back, all as",
+        done.stdout,
+        re.M,
+    )
     assert re.search(r"^live +[1-9]\d* frames .* all as they should be$", done.stdout, re.M)
     assert re.search(r"^statistics +one region, for 60 frames", done.stdout, re.M)
     with Image.open(tmp_path / "frame_30.png") as picture:
@@ -113,7 +120,51 @@ def test_a_lost_frame_is_named_and_leaves_an_exit_code(tmp_path):
 
     assert done.returncode == 1, done.stdout + done.stderr
     assert re.search(r"^lost +frame 7 \(dropped\)$", done.stdout, re.M)
+    assert re.search(r"^ledger +11 of 12 frames are valid; 1 dropped$", done.stdout, re.M)
+    assert re.search(r"^blissdata .*; 11 of 11 frames read back, all as", done.stdout, re.M)
     assert done.stdout.splitlines()[-1].startswith("1 LOST; 11 of 12 frames saved")
+
+
+def test_the_conductor_may_drive_the_same_devices(tmp_path, small_frames):
+    with h5py.File(tmp_path / "recording.h5", "w") as file:
+        file["frames"] = small_frames
+    asked = f"{tmp_path / 'recording.h5'}::/frames"
+
+    done = run_demo(tmp_path / "data", "--conductor", "--input", asked)
+
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "conductor at http" in done.stdout
+    assert "blissdata" not in done.stdout
+    assert done.stdout.splitlines()[-1] == "6 of 6 frames saved, equal to the input pixel by pixel"
+
+
+def test_without_a_redis_it_says_so(monkeypatch):
+    def nowhere():
+        raise NotAvailableError("the wheels are not there")
+
+    assert demo._why_unpublished() == ""
+    monkeypatch.setattr(demo, "find_redis", nowhere)
+
+    assert "the wheels are not there" in demo._why_unpublished()
+
+
+def test_frames_of_a_master_in_segments_are_found_by_their_index(tmp_path):
+    detector = "entry_0000/instrument/detector"
+    frames = np.arange(5 * 6, dtype=np.int16).reshape(5, 2, 3)
+    for number, part in enumerate((frames[:3], frames[3:])):
+        with h5py.File(tmp_path / f"segment{number}.h5", "w") as file:
+            file["data"] = part
+    with h5py.File(tmp_path / "index.h5", "w") as file:
+        group = file.create_group(f"{detector}/segments")
+        for number in range(2):
+            group[f"{number:05d}"] = h5py.ExternalLink(f"segment{number}.h5", "/data")
+        group.attrs["first_frame"] = [0, 3]
+        group.attrs["nb_frames"] = [3, 2]
+
+    with h5py.File(tmp_path / "index.h5") as file:
+        found = frames_of(file, f"{detector}/data")
+        assert len(found) == 5
+        assert all((found[idx] == frames[idx]).all() for idx in range(5))
 
 
 def test_a_pixel_that_differs_is_found(played, tmp_path, small_frames):
@@ -152,7 +203,23 @@ def test_whatever_is_wrong_counts(played, findings, live):
     plan, folder, _ = played
 
     assert demo_report.all_is_well(plan, outcome_of(folder), Findings(saved=12))
+    assert demo_report.all_is_well(plan, outcome_of(folder), Findings(saved=12), scan_of(12))
     assert not demo_report.all_is_well(plan, outcome_of(folder, live=live), findings)
+
+
+def scan_of(read, **changes):
+    return ScanFindings("scan 1", streams=3, valid=12, read=read, **changes)
+
+
+@pytest.mark.parametrize(
+    "scan",
+    [scan_of(11), scan_of(12, different=[3]), scan_of(12, wrong_statistics=[3])],
+    ids=["missing", "different", "statistics"],
+)
+def test_whatever_is_wrong_in_the_scan_counts(played, scan):
+    plan, folder, _ = played
+
+    assert not demo_report.all_is_well(plan, outcome_of(folder), Findings(saved=12), scan)
 
 
 def has_ended(process):
