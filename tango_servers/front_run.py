@@ -148,7 +148,17 @@ class FrontRun:
             self._cursors.close_all()
 
     def sentence(self) -> str:
-        """How it goes, for people."""
+        """How it goes, for people; with what went wrong, even if it goes on."""
+        troubles = self.troubles() if self.phase is not Phase.DISCARDED else []
+        if self.phase is Phase.ENDING:
+            troubles = []  # it waits for them, and says so
+        causes = self._run.causes if self._run is not None else []
+        if self.phase in ENDED:
+            causes = []  # the verdict has them
+        wrong = "; ".join((*causes, *troubles))
+        return self._course() + (f" Trouble: {wrong}." if wrong else "")
+
+    def _course(self) -> str:
         now, total = self.progress, self.progress.expected
         of = f" of {total}" if total is not None else ""
         stuck = f" Stuck: {self.stuck}." if self.stuck else ""

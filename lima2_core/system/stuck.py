@@ -54,6 +54,8 @@ class Situation:
     """Start-to-start time of two frames, as asked for."""
     deferred: bool = False
     processed: int = 0
+    saved_idle_s: float = 0.0
+    """Since a frame was written last, or since the start."""
     owner: int | None = None
     """Receiver of the frame ``front``, where that is known."""
     members: tuple[MemberView, ...] = ()
@@ -74,7 +76,7 @@ def why_stuck(now: Situation) -> str:
     if now.phase is Phase.RUNNING:
         return _silent(now) or _full(now) or _detector(now) or _missing(now)
     if now.phase is Phase.DRAINING:
-        return _silent(now) or _deferred(now) or _full(now) or _missing(now)
+        return _silent(now) or _deferred(now) or _full(now) or _writing(now) or _missing(now)
     if now.phase is Phase.ENDING and now.troubles:
         return f"waiting for the outputs: {'; '.join(now.troubles)}"
     return ""
@@ -103,6 +105,20 @@ def _full(now: Situation) -> str:
         if last == _CAMERA:
             return f"the queue of {member.name} is full: processing is slower than the camera"
         return f"queue {last!r} of {member.name} is full: what it leads to is too slow"
+    return ""
+
+
+def _writing(now: Situation) -> str:
+    """A writer with frames in its queue that has written none for a while: nothing else comes."""
+    if now.saved_idle_s < now.patience_s:
+        return ""
+    for member in now.members:
+        for name, (level, _) in member.queues.items():
+            if _SAVING in name and level and not member.lost:
+                return (
+                    f"the writer of {member.name} waits for the disk, with {level} frames in its "
+                    f"queue {name!r}"
+                )
     return ""
 
 
@@ -164,6 +180,7 @@ class ActivityWatch:
             period_s=(int(acq["expo_time"]) + int(acq["latency_time"])) * 1e-6,
             deferred=run.order.deferred,
             processed=processed,
+            saved_idle_s=self._idle_s("saved", run.counter("nb_frames_saved"), now_s),
             owner=front % len(run.members) if known else None,
             members=tuple(
                 MemberView(

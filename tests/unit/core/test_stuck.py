@@ -124,3 +124,18 @@ def test_queues_of_lost_receivers_do_not_matter():
     gone = member(queues={"camera": (9, 9)}, lost=True, unheard_s=9.0)
 
     assert why_stuck(replace(WELL, members=gone)) == ""
+
+
+def test_a_writer_that_writes_nothing_is_named_before_its_queue_is_full():
+    waiting = replace(
+        WELL,
+        phase=Phase.DRAINING,
+        members=member(queues={"camera": (0, 100), "saving": (7, 64)}),
+        saved_idle_s=1.5,
+    )
+
+    assert why_stuck(waiting) == (
+        "the writer of r0 waits for the disk, with 7 frames in its queue 'saving'"
+    )
+    assert why_stuck(replace(waiting, saved_idle_s=0.5)) == ""
+    assert why_stuck(replace(waiting, members=MEMBERS)) == ""
