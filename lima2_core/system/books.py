@@ -82,13 +82,32 @@ class Books:
         for name, merger in self.mergers.items():
             self._settle_records(name, merger, gone)
 
+    def recover(self, receiver: int, source: str, rows: int) -> None:
+        """Count what a lost receiver has in its first ``rows`` rows, though it did not tell of it.
+
+        Where a row does not tell which frame it holds, such frames stay lost.
+        """
+        ledger = self.saved[source]
+        told = ledger.rows_of(receiver)
+        if not self._layout.known or self._layout.depth_of(source) > 1 or rows <= told:
+            return
+        found = np.arange(told, rows)
+        indices = found if self._layout.parts > 1 else found * self._n + receiver
+        ledger.recover(receiver, indices, found)
+        if source == self._main:
+            self.ledger.recover(receiver, indices, found)
+
     def strike(self, receiver: int, source: str, row: int, code: Validity) -> None:
         """Count rows of a saved source from ``row`` on as missing: they are not in the files."""
         indices = self.saved[source].strike(receiver, row, code)
-        main = "frame" if "frame" in self.saved else next(iter(self.saved))
-        if source == main and self._layout.depth_of(source) == 1:
+        if source == self._main and self._layout.depth_of(source) == 1:
             for there in (Validity.VALID, Validity.PARTIAL):
                 self.ledger.revise(indices, there, code, receiver)
+
+    @property
+    def _main(self) -> str:
+        """The saved source that decides what became of the frames."""
+        return "frame" if "frame" in self.saved else next(iter(self.saved))
 
     def end(self, exposed: int, exact: bool, gone: Gone) -> None:
         """Give every frame its class; nothing more will come.

@@ -170,6 +170,32 @@ class Ledger:
             self._settle(indices)
             return indices
 
+    def recover(self, receiver: int, indices: NDArray[Any], rows: NDArray[Any]) -> None:
+        """Count frames as there that went down with a receiver, and were found in its files.
+
+        Shapes: (n,) frame indices, each once; their rows.
+        """
+        part = receiver if self.parts > 1 else 0
+        with self._lock:
+            self._reserve(int(indices.max(initial=-1)) + 1)
+            missing = np.isin(self._part_code[indices, part], (OPEN, Validity.RECEIVER_LOST))
+            indices, rows = indices[missing], rows[missing]
+            self._part_code[indices, part] = int(Validity.VALID)
+            self._row[indices, part] = rows
+            if self.parts == 1:
+                self._receiver[indices] = receiver
+            self._settle(indices)
+
+    def rows_of(self, receiver: int) -> int:
+        """One more than the highest row that a receiver told of."""
+        with self._lock:
+            here = slice(0, self._size)
+            if self.parts > 1:
+                rows = self._row[here, receiver]
+            else:
+                rows = self._row[here, 0][self._receiver[here] == receiver]
+            return int(rows.max(initial=-1)) + 1
+
     def revise(
         self, indices: NDArray[Any], old: Validity, new: Validity, receiver: int | None = None
     ) -> None:

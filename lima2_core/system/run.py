@@ -232,6 +232,8 @@ class SystemRun:
             gone = self._gone()
             for (name, receiver), rows in safe.items():
                 member = self.members[receiver]
+                if rows is not None:
+                    self._books.recover(receiver, name, rows)
                 if member.lost or (member.status is not None and member.status.error):
                     code = Validity.CRASH if member.lost else gone[receiver]
                     row = member.flushed(name) if rows is None else max(rows, 0)

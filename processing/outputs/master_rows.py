@@ -32,22 +32,24 @@ def is_complete(path: Path) -> bool:
     return True
 
 
-def readable_rows(files: SavedFiles, flushed: int) -> int:
+def readable_rows(files: SavedFiles, flushed: int, told: int) -> int:
     """Rows that can be read from the files of a receiver that died or was stopped.
 
     Args:
         files: where it saved them.
         flushed: rows that it told to be safe, before.
+        told: rows of which it told what is in them; from there on, only frames count.
     """
     number = flushed // files.rows_per_file
     while True:
-        rows = _rows_in(receiver_file(files, number), files)
+        first = number * files.rows_per_file
+        rows = _rows_in(receiver_file(files, number), files, told - first)
         if rows < files.rows_per_file:
-            return number * files.rows_per_file + rows
+            return first + rows
         number += 1
 
 
-def _rows_in(path: Path, files: SavedFiles) -> int:
+def _rows_in(path: Path, files: SavedFiles, told: int) -> int:
     """Rows of one file that were flushed.
 
     The codes of rows and the index of their chunks are flushed one after the other, so both
@@ -70,5 +72,6 @@ def _rows_in(path: Path, files: SavedFiles) -> int:
         log.warning("The frames in %s are lost: it cannot be read (%s).", path, error)
         return 0
     there = np.isin(codes, (Validity.VALID, Validity.PARTIAL))
-    lost = (codes == Validity.CRASH) | (there & ~has_chunk)
+    untold = np.arange(len(codes)) >= told
+    lost = (codes == Validity.CRASH) | (there & ~has_chunk) | (untold & (codes != Validity.VALID))
     return int(lost.argmax()) if lost.any() else len(codes)

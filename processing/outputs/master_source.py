@@ -142,7 +142,11 @@ class SourceMaster:
         """Rows that can be read from the files of a receiver that died."""
         from processing.outputs.master_rows import readable_rows
 
-        rows = readable_rows(self._saved.files[receiver], self._saved.flushed(receiver))
+        rows = readable_rows(
+            self._saved.files[receiver],
+            self._saved.flushed(receiver),
+            self._ledger.rows_of(receiver),
+        )
         self._survivors[receiver] = rows
         return rows
 

@@ -127,6 +127,10 @@ def test_rows_that_were_flushed_survive_a_crash(tmp_path):
     shutil.copytree(before, after, dirs_exist_ok=True)  # as a crash would leave it
     writing.close()
 
+    untold = dead.output.survivors("frame", 0)
+    dead.tell(0, (5, 5, 0.0, Validity.DROPPED))
+
+    assert untold == 5  # a gap that nobody told of might be anything
     assert dead.output.survivors("frame", 0) == 6
 
 

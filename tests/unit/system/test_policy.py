@@ -192,6 +192,28 @@ def test_rows_of_a_dead_receiver_count_as_far_as_the_files_show_them(found, cras
     assert rig.run.ledger.summary().adds_up
 
 
+@pytest.mark.parametrize(
+    ("found", "there"), [(None, [1, 3]), (2, [1, 3]), (3, [1, 3, 5]), (5, [1, 3, 5, 7, 9])]
+)
+def test_frames_in_the_files_of_a_dead_receiver_count_though_it_did_not_tell(found, there):
+    rig = Rig(saved=["frame"])
+    rig.tell(0, EVEN, flushed={"frame": 5})
+    rig.tell(1, rows(1, 3), finished=False, flushed={"frame": 2})
+    rig.run.lose(1, "r1 died")
+
+    run = rig.end(survivors=lambda source, receiver: found)
+
+    for ledger in (run.ledger, run.view.saved["frame"].ledger):
+        entries = ledger.entries(0, 10)
+        assert np.flatnonzero(entries.code[1::2] == Validity.VALID).tolist() == [
+            idx // 2 for idx in there
+        ]
+        assert entries.row[there, 0].tolist() == list(range(len(there)))
+        assert set(entries.receiver[there].tolist()) == {1}
+        assert ledger.summary().adds_up
+    assert not run.complete
+
+
 def test_outputs_are_asked_about_the_dead_only():
     rig = Rig(saved=["frame", "input_frame"])
     asked = []
