@@ -15,6 +15,7 @@ from lima2_core.service.link import Deliver, FanOut, to_text
 from lima2_core.service.receiver import ReceiverService
 from tango_servers.errors import error_of
 from tango_servers.names import CAMERA_MESSAGE
+from tango_servers.process import PROCESS
 
 log = logging.getLogger(__name__)
 
@@ -50,7 +51,8 @@ class RemoteReceiver:
     def _send(self, text: str) -> None:
         proxy, self._proxy = self._proxy, None
         if proxy is None:
-            proxy = tango.DeviceProxy(self._device)
+            with PROCESS.devices_lock:
+                proxy = tango.DeviceProxy(self._device)
             proxy.set_timeout_millis(_TIMEOUT_MS)
         proxy.command_inout(CAMERA_MESSAGE, text)
         self._proxy = proxy  # one that failed tries again only after a second

@@ -8,11 +8,14 @@ from collections.abc import Iterable, Iterator
 
 import tango
 
-from lima2_core.errors import NotAvailableError
+from lima2_core.errors import BusyError, NotAvailableError
 from lima2_core.ids import AcqId
 from tango_servers.front_run import FrontRun
 from tango_servers.names import RUN_CLASS, run_device
 from tango_servers.process import PROCESS
+
+_PATIENCE_S = 0.5
+"""A command waits no longer for the devices of others to be made."""
 
 
 class FrontRuns:
@@ -25,6 +28,8 @@ class FrontRuns:
     def __init__(self, control: str) -> None:
         self._control = control
         self._runs: dict[AcqId, FrontRun] = {}
+        self._left: list[str] = []
+        """Devices that could not be deleted at the time."""
         self._lock = threading.Lock()
 
     def __iter__(self) -> Iterator[FrontRun]:
@@ -44,11 +49,19 @@ class FrontRuns:
         return run
 
     def add(self, acq_id: AcqId) -> FrontRun:
-        """Make a device for a run that is about to be prepared."""
+        """Make a device for a run that is about to be prepared.
+
+        Raises:
+            BusyError: devices cannot be made at present.
+        """
         run = FrontRun(acq_id, run_device(self._control, acq_id))
-        PROCESS.system_runs[run.device.lower()] = run
-        with PROCESS.devices_lock:
+        if not PROCESS.devices_lock.acquire(timeout=_PATIENCE_S):
+            raise BusyError("the server waits for a process that does not answer; try again")
+        try:
+            PROCESS.system_runs[run.device.lower()] = run
             tango.Util.instance().create_device(RUN_CLASS, run.device)
+        finally:
+            PROCESS.devices_lock.release()
         with self._lock:
             self._runs[acq_id] = run
         return run
@@ -60,10 +73,18 @@ class FrontRuns:
         if run is None:
             return
         run.close()
-        PROCESS.system_runs.pop(run.device.lower(), None)
-        # At the end of the process Tango may have deleted it before.
-        with contextlib.suppress(tango.DevFailed), PROCESS.devices_lock:
-            tango.Util.instance().delete_device(RUN_CLASS, run.device)
+        self._left.append(run.device)
+        if not PROCESS.devices_lock.acquire(timeout=_PATIENCE_S):
+            return
+        try:
+            for device in self._left:
+                PROCESS.system_runs.pop(device.lower(), None)
+                # At the end of the process Tango may have deleted it before.
+                with contextlib.suppress(tango.DevFailed):
+                    tango.Util.instance().delete_device(RUN_CLASS, device)
+            self._left.clear()
+        finally:
+            PROCESS.devices_lock.release()
 
     def keep(self, acq_ids: Iterable[AcqId]) -> None:
         """Forget all others."""

@@ -32,6 +32,7 @@ from lima2_core.system.ports import (
 from lima2_core.system.wire import description_from_tree, order_to_tree, status_from_tree
 from tango_servers.base import text_of
 from tango_servers.errors import error_of, sentence_of
+from tango_servers.process import PROCESS
 
 PREPARE_S = 2.5
 COMMAND_S = 1.8
@@ -100,7 +101,8 @@ class Line:
             try:
                 proxy = self._proxies.get(device)
                 if proxy is None:
-                    proxy = self._proxies[device] = tango.DeviceProxy(device)
+                    with PROCESS.devices_lock:
+                        proxy = self._proxies[device] = tango.DeviceProxy(device)
                 proxy.set_timeout_millis(limit_ms)
                 return question(proxy)
             except tango.DevFailed as failed:

@@ -30,7 +30,11 @@ class Process:
         self.system_runs: dict[str, FrontRun] = {}
         """Runs of the whole system by the name of their device; filled before it is made."""
         self.devices_lock = threading.Lock()
-        """Held while a device is made, deleted or looked up: Tango's lists bear one thread only."""
+        """Held while a device is made, deleted or looked up: Tango's lists bear one thread only.
+
+        A proxy looks for its device in this process first. One of a stopped process holds the lock
+        for some seconds: who cannot wait for so long says so.
+        """
         self._shut_downs: dict[str, Callable[[], None]] = {}
         self._lock = threading.Lock()
 

@@ -517,8 +517,9 @@ def test_a_receiver_that_works_for_another_client_is_left_alone(front, system):
         in (reason(failed.value)[1]["what"])
     )
     assert int(system.receivers[1].acq_state) == 2
-    wait_until(lambda: front.state == "foreign", "the receiver to be noticed")
-    assert "simulator2 is taking frames for another client" in front.control.status()
+    sentence = "simulator2 is taking frames for another client"
+    wait_until(lambda: sentence in front.control.status(), "the receiver to be noticed")
+    assert front.state == "foreign"
     front.control.resetAcq()
     assert int(system.receivers[1].acq_state) == 0
 
