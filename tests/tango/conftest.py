@@ -1,5 +1,7 @@
 """One server process with all devices of a small system, for all tests of this folder."""
 
+from pathlib import Path
+
 import pytest
 
 from tango_servers.deployment import load_deployment
@@ -9,6 +11,15 @@ from tests.tango.devices import System
 
 CONTROL = "id00/limacontrol/simulator"
 RECEIVERS = ["id00/limareceiver/simulator1", "id00/limareceiver/simulator2"]
+TEST_LIMIT_S = 10
+
+
+def pytest_collection_modifyitems(items):
+    here = Path(__file__).parent
+    for item in items:
+        if here in item.path.parents and item.get_closest_marker("timeout") is None:
+            # Without the start of the servers: it is waited for with a limit of its own.
+            item.add_marker(pytest.mark.timeout(TEST_LIMIT_S, func_only=True))
 
 
 @pytest.fixture(scope="session")

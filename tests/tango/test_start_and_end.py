@@ -18,6 +18,8 @@ from tests.tango.devices import IDLE, System, wait_until
 CONTROL = "id00/limacontrol/simulator"
 RECEIVERS = ["id00/limareceiver/simulator1", "id00/limareceiver/simulator2"]
 PIPELINES = ["LimaProcessingLegacy", "LimaProcessingFailing"]
+pytestmark = pytest.mark.timeout(30)  # servers are started in the tests themselves
+
 READY_S = 3.0
 END_S = 1.0
 
