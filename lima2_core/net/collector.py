@@ -44,7 +44,7 @@ class Collector:
         size: messages that are prepared at once.
     """
 
-    def __init__(self, layout: PacketLayout, table: RequestTable, size: int = 512) -> None:
+    def __init__(self, layout: PacketLayout, table: RequestTable, size: int = 1024) -> None:
         self.forecast = Forecast(layout, size)
         self._layout = layout
         self._table = table
@@ -64,6 +64,8 @@ class Collector:
         self._spill_headers = np.zeros_like(self.forecast.headers)
         self._spill_lengths = np.zeros(size, np.uint32)
         self._waiting = (0, 0)
+        self.kernel_full = False
+        """Whether the kernel still drops packets for want of slots; told by the listener."""
 
     def use_slots(self, addresses: NDArray[np.uint64]) -> None:
         """Say where the images of this port lie, one address for each slot."""
@@ -285,11 +287,14 @@ class Collector:
             have = int(table.packets[number % table.size])
             if have == packets:
                 words[_COMPLETE] += 1
+                if not self.kernel_full:
+                    table.overrun = False
             elif self._frame(number) > limit:
                 break
             else:
                 words[_PARTIAL if have else _MISSING] += 1
                 words[_LOST] += packets - have
+                table.rows["overrun"][number % table.size] = table.overrun
             number += 1
             table.done = number
 

@@ -25,22 +25,16 @@ from lima2_core.data.memory import PoolHandle, map_slots
 from lima2_core.net.collector import Collector
 from lima2_core.net.layout import PacketLayout
 from lima2_core.net.mmsg import Batch
-from lima2_core.net.sockets import drops
+from lima2_core.net.sockets import MESSAGE_BYTES, drops
 from lima2_core.net.sorting import Span
 from lima2_core.net.stats import NAMES
 from lima2_core.net.table import RequestTable, read_bell
 
-BATCH: Final = 128
+BATCH: Final = 256
 """Packets of one system call, at most."""
 
-MESSAGE_BYTES: Final = 65536
-"""The longest message of the socket pair."""
-
-_NAP_S: Final = 100e-6
-"""While packets come, waking up for each of them costs more than the packet."""
-
-_NAPS_S: Final = 2e-3
-"""For so long after the last packet."""
+_NAP_S: Final = 200e-6
+"""Time to let packets gather: waking up for each of them costs more than the packet."""
 
 _LONGEST_DRAIN_S: Final = 0.3
 _CHECK_ROUNDS: Final = 64
@@ -80,7 +74,7 @@ class Listener:
         addresses = [slot.ctypes.data + self._offset for slot in self._slots]
         self._addresses = addresses
         self._collector.use_slots(np.array(addresses, np.uint64))
-        self._there: set[int] = set()
+        self._unmapped = set(range(len(self._slots)))
         self._trash = Batch(BATCH, 1)  # buffers of no length: the kernel copies nothing
         self._poll = select.poll()
         self._poll.register(self._fd, select.POLLIN)
@@ -90,6 +84,7 @@ class Listener:
             poll.register(self._requests, select.POLLIN)
         self._ended = False
         self._running = False
+        self._started = False
         self._given = 0
         self._published = 0
         self._rounds = 0
@@ -97,8 +92,8 @@ class Listener:
         self._last_accepted_s = 0.0
         self._stop_until_s: float | None = None
         self._drain_s = 0.0
-        self._stalled_ns = 0
         self._drops_before: int | None = None
+        self._drops_idle: int | None = None
 
     def run(self) -> None:
         """Receive until the receiver is gone."""
@@ -109,11 +104,18 @@ class Listener:
                 self._rest()
 
     def _rest(self) -> None:
-        """Throw packets away until there is a command."""
-        self._poll.poll(_IDLE_S * 1e3)
+        """Throw packets away until there is a command; map the memory meanwhile."""
+        # Before the first start the packets may be those of a listener that died.
+        poll = self._poll if self._started else self._poll_slots
+        if self._unmapped:
+            self._map(self._unmapped.pop())
+            poll.poll(0)
+        else:
+            poll.poll(_IDLE_S * 1e3)
         # Requests that come now are counted at the start.
         read_bell(self._requests)
-        self._words[_IDLE] += self._discard()
+        if self._started:
+            self._words[_IDLE] += self._discard()
         self._obey(0)
 
     def _discard(self) -> int:
@@ -130,7 +132,7 @@ class Listener:
         if collector.waiting:
             self._stall()
             return
-        room = collector.expect(BATCH // 2)
+        room = collector.expect(BATCH // 4)
         if room < BATCH and self._absorb():
             room = collector.expect(BATCH)
         if room == 0:
@@ -145,49 +147,48 @@ class Listener:
         asked = min(room, BATCH)
         forecast = collector.forecast
         count = forecast.batch.receive(self._fd, forecast.at, forecast.at + asked)
-        if count == 0:
-            self._wait()
-            return
-        words = self._words
-        before = words[_ACCEPTED]
-        words[_BATCHES] += 1
-        collector.take(count, time.time_ns())
-        self._publish()
-        self._last_s = time.monotonic()
-        if words[_ACCEPTED] != before:
-            self._last_accepted_s = self._last_s
+        if count:
+            words = self._words
+            before = words[_ACCEPTED]
+            words[_BATCHES] += 1
+            collector.take(count, time.time_ns())
+            self._publish()
+            self._last_s = time.monotonic()
+            if words[_ACCEPTED] != before:
+                self._last_accepted_s = self._last_s
         if count < asked:
-            self._drained()
-            time.sleep(_NAP_S)
+            self._wait()
 
     def _wait(self) -> None:
         """Wait for packets; the socket is empty."""
-        quiet_s = time.monotonic() - self._last_s
         self._drained()
-        if quiet_s < _NAPS_S:
-            time.sleep(_NAP_S)
-            return
         self._check_times()
-        if self._running:
-            self._poll.poll(self._patience_s() * 1e3 + 1)
+        if not self._running:
+            return
+        ready = [fd for fd, _ in self._poll.poll(self._patience_s() * 1e3 + 1)]
+        if self._requests in ready:
             self._absorb()
+        if self._control.fileno() in ready:
             self._obey(0)
+        if self._fd in ready:
+            time.sleep(_NAP_S)
 
     def _stall(self) -> None:
         """Wait for a slot; packets stay in the socket as long as there is room."""
         collector = self._collector
         if self._absorb():
-            if collector.waiting:
-                collector.retry(time.time_ns())
-                self._publish()
+            self._drops_idle = None
             return
         begin_ns = time.monotonic_ns()
         readable = any(fd == self._fd for fd, _ in self._poll.poll(0))
         if (readable or collector.waiting) and self._drops_before is None:
             self._words[_WORD["stalls"]] += 1
-            self._drops_before = drops(self._socket)
+            before = self._drops_idle
+            self._drops_before = drops(self._socket) if before is None else before
         # Without data there is nothing to stall: what comes first wakes up.
-        poll = self._poll_slots if self._drops_before is not None else self._poll
+        poll = self._poll_slots
+        if self._drops_before is None:
+            poll, self._drops_idle = self._poll, drops(self._socket)
         poll.poll(self._patience_s() * 1e3 + 1)
         if self._drops_before is not None:
             self._words[_WORD["stalled_ns"]] += time.monotonic_ns() - begin_ns
@@ -200,6 +201,7 @@ class Listener:
             lost = (drops(self._socket) - self._drops_before) % 2**32
             self._words[_WORD["kernel_overrun"]] += lost
             self._drops_before = None
+            self._collector.kernel_full = False
 
     def _patience_s(self) -> float:
         """How long nothing has to be done if nothing happens."""
@@ -224,21 +226,31 @@ class Listener:
             self._finish()
 
     def _absorb(self) -> int:
-        """Take new requests, and make sure that the memory of their slots is there."""
+        """Take new requests, and the packets that waited for them."""
         count = read_bell(self._requests)
         if count:
-            self._provide(self._given, self._given + count)
+            if self._unmapped:
+                self._provide(self._given, self._given + count)
             self._given += count
+            if self._drops_before is not None and drops(self._socket) != self._drops_before:
+                self._table.overrun = self._collector.kernel_full = True
             self._collector.absorb(count)
+            if self._collector.waiting:
+                self._collector.retry(time.time_ns())
+                self._publish()
+                self._last_s = self._last_accepted_s = time.monotonic()
         return count
 
     def _provide(self, first: int, end: int) -> None:
         rows = np.arange(first, end) % self._table.size
-        for slot in self._table.slot[rows].tolist():
-            if slot not in self._there:
-                self._there.add(slot)
-                view = self._slots[slot]
-                _LIBC.madvise(view.ctypes.data, len(view), _MADV_POPULATE_WRITE)
+        for slot in self._unmapped.intersection(self._table.slot[rows].tolist()):
+            self._unmapped.discard(slot)
+            self._map(slot)
+
+    def _map(self, slot: int) -> None:
+        """Let this process see the memory of a slot now: a fault per page costs a batch."""
+        view = self._slots[slot]
+        _LIBC.madvise(view.ctypes.data, len(view), _MADV_POPULATE_WRITE)
 
     def _publish(self) -> None:
         done = self._table.done
@@ -278,9 +290,9 @@ class Listener:
         self._provide(self._table.done, self._given)
         self._published = self._table.done
         self._collector.arm(span, self._given)
-        self._running = True
+        self._running = self._started = True
         self._stop_until_s = None
-        self._drops_before = None
+        self._drops_before = self._drops_idle = None
         self._last_s = self._last_accepted_s = time.monotonic()
 
     def _finish(self) -> None:

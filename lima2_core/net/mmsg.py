@@ -40,6 +40,7 @@ MMSGHDR = np.dtype(
 
 # MSG_TRUNC makes the kernel say how long a datagram was, also if it is longer than its buffers.
 _RECEIVE_FLAGS = socket.MSG_DONTWAIT | socket.MSG_TRUNC
+_WAIT_FLAGS = 0x10000 | socket.MSG_TRUNC  # MSG_WAITFORONE: wait for the first one only
 _NOTHING_THERE = (errno.EAGAIN, errno.EINTR, errno.ECONNREFUSED)
 
 
@@ -65,14 +66,21 @@ class Batch:
         self.received: NDArray[np.uint32] = self._messages["len"]
         self.used[:] = pieces
 
-    def receive(self, fd: int, first: int, end: int) -> int:
+    def receive(self, fd: int, first: int, end: int, *, wait: bool = False) -> int:
         """Receive into the messages from ``first`` up to ``end``, as many as are there.
+
+        Args:
+            fd: of the socket.
+            first: the first message.
+            end: the one behind the last.
+            wait: for one, if there is none.
 
         Returns:
             How many; 0 if there was none.
         """
         at = self._address + first * MMSGHDR.itemsize
-        count: int = _LIBC.recvmmsg(fd, at, end - first, _RECEIVE_FLAGS, None)
+        flags = _WAIT_FLAGS if wait else _RECEIVE_FLAGS
+        count: int = _LIBC.recvmmsg(fd, at, end - first, flags, None)
         if count < 0:
             _raise_unless(_NOTHING_THERE)
             return 0

@@ -21,8 +21,7 @@ from numpy.typing import NDArray
 from lima2_core.data.memory import BufferPool
 from lima2_core.errors import BusyError, CameraError, StateError
 from lima2_core.net.layout import PacketLayout
-from lima2_core.net.listener import MESSAGE_BYTES
-from lima2_core.net.sockets import drops, granted_bytes, open_socket
+from lima2_core.net.sockets import MESSAGE_BYTES, drops, granted_bytes, open_socket
 from lima2_core.net.sorting import Span
 from lima2_core.net.stats import NAMES, PortStats
 from lima2_core.net.table import HISTORY, RequestTable, read_bell
@@ -251,6 +250,11 @@ class Port:
     def wanted(self) -> int:
         """The frame number that waits for a slot; 0 if none does."""
         return self._table.words[_WANTED]
+
+    @property
+    def overrun(self) -> bool:
+        """Whether packets that are missing now are so for want of slots."""
+        return self._table.overrun
 
     @property
     def replaced(self) -> int:

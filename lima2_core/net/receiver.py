@@ -23,7 +23,7 @@ from lima2_core.net.table import row_dtype
 
 log = logging.getLogger(__name__)
 
-MAX_REPLACED: Final = 5
+MAX_REPLACED: Final = 3
 """Listeners replaced in one acquisition; a further one fails it."""
 
 _RECHECK_S: Final = 2e-3
@@ -69,6 +69,11 @@ class Received:
         return mask
 
     @property
+    def overrun(self) -> bool:
+        """Whether packets are missing because there was no slot for frames before."""
+        return bool(self.ports["overrun"].any())
+
+    @property
     def first_ns(self) -> int:
         """When the first packet came, since 1970."""
         times: NDArray[np.int64] = self.ports["first_ns"]
@@ -90,7 +95,6 @@ class Lost:
 class _Request:
     number: int
     lease: Lease
-    after_shortage: bool
 
 
 class FrameReceiver:
@@ -132,7 +136,6 @@ class FrameReceiver:
         self._silent: dict[int, int] = {}
         self._stride, self._next, self._last = 1, 0, -1
         self._short = False
-        self._drops_before = 0
         self._held_up_since_s = 0.0
         self._running = False
         try:
@@ -168,7 +171,6 @@ class FrameReceiver:
                 port.replace()
             port.clear()
         self._short = False
-        self._drops_before = self._drops()
         self._supply()
         for port in self.ports:
             port.start(first, stride=stride, count=count)
@@ -247,28 +249,28 @@ class FrameReceiver:
         while len(leases) < wanted:
             lease = self._pool.lease()
             if lease is None:
-                if not self._short:
-                    self._short, self._drops_before = True, self._drops()
+                self._short = True
                 break
             leases.append(lease)
         if not leases:
             return
-        short, self._short = self._short, len(leases) < wanted
-        self._pass_over(len(leases), short)
+        self._pass_over(len(leases))
+        self._short = len(leases) < wanted
         given = []
         for lease in leases:
-            self._pending.append(_Request(self._next, lease, short))
+            self._pending.append(_Request(self._next, lease))
             given.append((self._next, lease.slot))
             self._next += self._stride
         for port in self.ports:
             port.give(given)
 
-    def _pass_over(self, slots: int, short: bool) -> None:
+    def _pass_over(self, slots: int) -> None:
         """Leave out frames if one that a port wants is out of reach otherwise."""
         wanted = max(port.wanted for port in self.ports)
         first = wanted - (slots - 1) * self._stride
         if first > self._next:
-            cause = Validity.OVERRUN if short else Validity.PACKET_LOSS
+            overrun = self._short or any(port.overrun for port in self.ports)
+            cause = Validity.OVERRUN if overrun else Validity.PACKET_LOSS
             count = (first - self._next) // self._stride
             self._pending.append(Lost(self._next, count, cause))
             self._next = first
@@ -298,8 +300,7 @@ class FrameReceiver:
 
     def _put_together(self, request: _Request, rows: NDArray[Any]) -> Received | Lost:
         if not rows["packets"].any():
-            overrun = request.after_shortage and self._drops() > self._drops_before
-            cause = Validity.OVERRUN if overrun else Validity.PACKET_LOSS
+            cause = Validity.OVERRUN if rows["overrun"].any() else Validity.PACKET_LOSS
             return Lost(request.number, 1, cause)
         for port, row in zip(self.ports, rows, strict=True):
             if row["packets"] < port.layout.packets:
@@ -350,6 +351,3 @@ class FrameReceiver:
             for fd in port.fds:
                 poll.register(fd, select.POLLIN)
         poll.poll(timeout_s * 1e3)
-
-    def _drops(self) -> int:
-        return sum(port.kernel_drops for port in self.ports)

@@ -9,6 +9,9 @@ from typing import Final
 
 from lima2_core.errors import CameraError
 
+MESSAGE_BYTES: Final = 65536
+"""The longest message between a port and its listener."""
+
 _SO_RCVBUFFORCE: Final = 33
 _SO_MEMINFO: Final = 55  # Linux 4.12
 _MEMINFO = struct.Struct("=9I")

@@ -27,6 +27,7 @@ HISTORY: Final = 32
 _WORDS: Final = 64
 _GIVEN: Final = len(NAMES)
 _DONE: Final = _GIVEN + 1
+_OVERRUN: Final = _DONE + 1
 _WORD: Final = 8
 
 
@@ -34,7 +35,8 @@ def row_dtype(layout: PacketLayout) -> np.dtype[Any]:
     """One request and what became of it.
 
     ``packets`` were accepted, ``mask`` says which; ``first_ns`` is the time of the first one,
-    since 1970, and ``header`` its header.
+    since 1970, and ``header`` its header. ``overrun`` tells that the others may be missing because
+    there was no slot for frames before.
     """
     return np.dtype(
         [
@@ -44,6 +46,7 @@ def row_dtype(layout: PacketLayout) -> np.dtype[Any]:
             ("first_ns", np.int64),
             ("header", np.uint8, (layout.header_bytes,)),
             ("mask", np.bool_, (layout.packets,)),
+            ("overrun", np.bool_),
         ],
         align=True,
     )
@@ -94,6 +97,15 @@ class RequestTable:
     @done.setter
     def done(self, count: int) -> None:
         self.words[_DONE] = count
+
+    @property
+    def overrun(self) -> bool:
+        """Whether the kernel dropped packets for want of slots, and none came in turn since."""
+        return bool(self.words[_OVERRUN])
+
+    @overrun.setter
+    def overrun(self, yes: bool) -> None:
+        self.words[_OVERRUN] = yes
 
     def clear(self) -> None:
         """Forget all requests and counts; only while no listener works on them."""

@@ -1,0 +1,279 @@
+"""What the emulator puts on the wire, read by a plain socket on loopback."""
+
+import json
+import socket
+
+import numpy as np
+import pytest
+
+from camera_plugins.jungfrau import emulate
+from camera_plugins.jungfrau.emulator import (
+    Emulator,
+    EmulatorConfig,
+    numbered_image,
+    numbered_images,
+    pattern_image,
+    repeated_image,
+    stacked_images,
+)
+from camera_plugins.jungfrau.faults import FaultKind, FaultMix, FaultRule, Faults
+from camera_plugins.jungfrau.wire import HEADER, HEADER_BYTES, PACKET_BYTES
+from lima2_core.errors import ParamError
+
+ROWS = 16
+PACKETS = 4
+
+
+class Sockets:
+    """Destinations, and what came to them."""
+
+    def __init__(self, count):
+        self.all = [socket.socket(socket.AF_INET, socket.SOCK_DGRAM) for _ in range(count)]
+        for one in self.all:
+            one.bind(("127.0.0.1", 0))
+            one.settimeout(0.05)
+            one.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4 * 2**20)
+
+    @property
+    def addresses(self):
+        return tuple(one.getsockname() for one in self.all)
+
+    def packets(self, number=0):
+        """Headers and sizes of what came."""
+        found = []
+        while True:
+            try:
+                data = self.all[number].recv(65536)
+            except TimeoutError:
+                return found
+            found.append((np.frombuffer(data[:HEADER_BYTES], HEADER)[0], data))
+
+    def close(self):
+        for one in self.all:
+            one.close()
+
+
+@pytest.fixture
+def make_sockets():
+    made = []
+
+    def make(count=1):
+        made.append(Sockets(count))
+        return made[-1]
+
+    yield make
+    for sockets in made:
+        sockets.close()
+
+
+def send(addresses, *faults, mix=None, images=numbered_images, **options):
+    options = {"rows": ROWS, "frames": 1} | options
+    config = EmulatorConfig(destinations=addresses, faults=Faults(faults, mix), **options)
+    return Emulator(config, images).run()
+
+
+def order_of(packets):
+    return [
+        (int(header["frame_number"]), int(header["packet_number"]) - 62) for header, _ in packets
+    ]
+
+
+def test_a_whole_frame_comes_in_order_with_its_pixels(make_sockets):
+    sockets = make_sockets()
+
+    account = send((sockets.addresses,), rows=512, first_frame=9)
+
+    packets = sockets.packets()
+    assert [int(header["packet_number"]) for header, _ in packets] == list(range(128))
+    assert {len(data) for _, data in packets} == {PACKET_BYTES}
+    pixels = b"".join(data[HEADER_BYTES:] for _, data in packets)
+    assert pixels == numbered_image(0, 0).tobytes()
+    assert account.line().masks[9].all()
+    assert account.line().sent == 128
+
+
+def test_interfaces_and_modules_have_their_own_ports_and_places(make_sockets):
+    sockets = make_sockets(4)
+
+    send((sockets.addresses,), modules=2, interfaces=2, modules_per_column=1)
+
+    headers = [sockets.packets(number)[0][0] for number in range(4)]
+    assert [(int(h["row"]), int(h["column"])) for h in headers] == [(0, 0), (1, 0), (0, 1), (1, 1)]
+    assert [int(header["packet_number"]) for header in headers] == [62, 0, 62, 0]
+    assert [int(header["module_id"]) for header in headers] == [1234, 1234, 1235, 1235]
+
+
+def test_destinations_take_turns_from_the_first_one_asked_for(make_sockets):
+    sockets = make_sockets(3)
+    entries = tuple((address,) for address in sockets.addresses)
+
+    send(entries, frames=5, first_frame=11, first_entry=2)
+
+    numbers = [sorted({frame for frame, _ in order_of(sockets.packets(n))}) for n in range(3)]
+    assert numbers == [[12, 15], [13], [11, 14]]
+
+
+@pytest.mark.parametrize(
+    ("fault", "order"),
+    [
+        (FaultRule(FaultKind.DROP, frame=0, packet=1), "a0 a2 a3 b0 b1 b2 b3 c0 c1 c2 c3"),
+        (FaultRule(FaultKind.SWAP, frame=0, packet=1), "a0 a2 a1 a3 b0 b1 b2 b3 c0 c1 c2 c3"),
+        (FaultRule(FaultKind.DOUBLE, frame=1, packet=3), "a0 a1 a2 a3 b0 b1 b2 b3 b3 c0 c1 c2 c3"),
+        (FaultRule(FaultKind.DELAY, frame=0, packet=1), "a0 a2 a3 b0 b1 a1 b2 b3 c0 c1 c2 c3"),
+        (
+            FaultRule(FaultKind.DELAY, frame=0, packet=1, amount=2),
+            "a0 a2 a3 b0 b1 b2 b3 c0 c1 a1 c2 c3",
+        ),
+        (FaultRule(FaultKind.DELAY, frame=2, packet=0), "a0 a1 a2 a3 b0 b1 b2 b3 c1 c2 c3 c0"),
+        (FaultRule(FaultKind.SHORT, frame=0, packet=0), "a0 a1 a2 a3 b0 b1 b2 b3 c0 c1 c2 c3"),
+    ],
+)
+def test_faults_by_rule_do_what_they_say(make_sockets, fault, order):
+    sockets = make_sockets()
+
+    account = send((sockets.addresses,), fault, frames=3, first_frame=1)
+
+    packets = sockets.packets()
+    names = [f"{'abc'[frame - 1]}{packet}" for frame, packet in order_of(packets)]
+    assert " ".join(names) == order
+    assert account.line().faults == {fault.kind: 1}
+    assert account.line().sent == len(packets)
+    late = fault.kind is FaultKind.DELAY and fault.amount == 2
+    missing = late or fault.kind in (FaultKind.DROP, FaultKind.SHORT)
+    assert (account.line().late, account.line().missing) == (late, missing)
+
+
+def test_foreign_and_impossible_packets_come_beside_the_good_ones(make_sockets):
+    sockets = make_sockets()
+
+    account = send(
+        (sockets.addresses,),
+        FaultRule(FaultKind.FOREIGN, packet=0),
+        FaultRule(FaultKind.OUT_OF_RANGE, packet=2),
+        frames=2,
+    )
+
+    packets = sockets.packets()
+    foreign = [len(data) for header, data in packets if header["detector_type"] != 3]
+    assert sorted(foreign) == [48 + 6400, PACKET_BYTES]
+    assert sum(header["packet_number"] >= 128 for header, _ in packets) == 2
+    assert account.line().missing == 0
+    assert len(packets) == 2 * PACKETS + 4
+
+
+def test_a_seed_gives_the_same_faults_again():
+    mix = FaultMix({FaultKind.DROP: 0.2, FaultKind.DELAY: 0.2}, seed=3)
+
+    drawn = [mix.draw(0, 0, frame, 128) for frame in range(5)]
+
+    assert drawn == [mix.draw(0, 0, frame, 128) for frame in range(5)]
+    assert drawn != [FaultMix(mix.rates, seed=4).draw(0, 0, frame, 128) for frame in range(5)]
+    share = sum(len(faults) for faults in drawn) / (5 * 128)
+    assert 0.3 < share < 0.5
+
+
+def test_a_rule_comes_before_the_mix():
+    faults = Faults((FaultRule(FaultKind.SHORT, packet=1),), FaultMix({FaultKind.DROP: 1.0}))
+
+    kinds = [fault.kind for fault in dict(sorted(faults.of_frame(0, 0, 0, 3).items())).values()]
+
+    assert kinds == [FaultKind.DROP, FaultKind.SHORT, FaultKind.DROP]
+
+
+def test_frames_are_sent_at_their_time(make_sockets):
+    sockets = make_sockets()
+
+    account = send((sockets.addresses,), frames=5, period_s=0.01)
+
+    assert account.seconds >= 0.04
+
+
+def test_a_stop_takes_effect_at_the_next_frame(make_sockets):
+    sockets = make_sockets()
+    asked = []
+    config = EmulatorConfig(destinations=(sockets.addresses,), rows=ROWS, frames=100)
+
+    account = Emulator(config, numbered_images).run(lambda: asked.append(1) or len(asked) > 3)
+
+    assert account.frames == 3
+    assert len(sockets.packets()) == 3 * PACKETS
+
+
+def test_nobody_listening_does_not_stop_the_emulator():
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as gone:
+        gone.bind(("127.0.0.1", 0))
+        address = gone.getsockname()
+
+    account = send(((address,),), FaultRule(FaultKind.DOUBLE, frame=2), frames=4)
+
+    assert account.frames == 4
+
+
+def test_images_repeat():
+    frames = np.arange(2 * 512 * 1024, dtype=np.uint32).astype(np.uint16).reshape(2, 512, 1024)
+
+    source = stacked_images(frames)
+
+    assert np.array_equal(source(3, 1), frames[1])
+    assert np.array_equal(repeated_image(pattern_image())(5, 2), pattern_image())
+    assert pattern_image()[:, 700].tolist() == [3 << 14 | row // 4 + 1 for row in range(512)]
+    with pytest.raises(ParamError, match="512 x 1024"):
+        stacked_images(frames[:, :4])
+
+
+@pytest.mark.parametrize(
+    ("options", "path"),
+    [
+        ({"modules": 2}, "destinations.0"),
+        ({"rows": 9}, "rows"),
+        ({"frames": 0}, "first_frame"),
+        ({"first_entry": 1}, "first_entry"),
+    ],
+)
+def test_what_cannot_be_sent_is_refused(options, path):
+    with pytest.raises(ParamError) as caught:
+        EmulatorConfig(destinations=((("127.0.0.1", 1),),), **options)
+
+    assert caught.value.path == path
+
+
+@pytest.mark.parametrize("text", ["melt:frame=1", "drop:colour=1", "drop:frame", "drop:frame=x"])
+def test_a_fault_that_is_written_wrongly_is_refused(text):
+    with pytest.raises(ParamError, match="fault"):
+        FaultRule.from_text(text)
+
+
+def test_faults_are_read_from_text():
+    rule = FaultRule.from_text("delay:frame=3,packet=5,amount=2")
+
+    assert rule == FaultRule(FaultKind.DELAY, frame=3, packet=5, amount=2)
+    mix = FaultMix.from_text("drop=0.1,out_of_range=0.2", seed=5)
+    assert mix.rates == {FaultKind.DROP: 0.1, FaultKind.OUT_OF_RANGE: 0.2}
+    with pytest.raises(ParamError, match="mix"):
+        FaultMix.from_text("drop=1.5", seed=0)
+
+
+def test_the_command_accounts_into_a_file(make_sockets, tmp_path, monkeypatch):
+    monkeypatch.setattr(emulate.signal, "signal", lambda *_: None)
+    sockets = make_sockets(2)
+    entries = [f"{host}:{port}" for host, port in sockets.addresses]
+    np.save(tmp_path / "images.npy", numbered_image(0, 0)[np.newaxis])
+
+    status = emulate.main(
+        [
+            *["jungfrau", "--dest", entries[0], "--dest", entries[1], "--rows", "16"],
+            *["--frames", "4", "--fault", "drop:frame=1,packet=0"],
+            *["--images", str(tmp_path / "images.npy"), "--account", str(tmp_path / "account")],
+        ]
+    )
+
+    assert status == 0
+    account = json.loads((tmp_path / "account").read_text())
+    assert [line["sent"] for line in account["lines"]] == [8, 7]
+    assert account["lines"][1]["incomplete"] == {"2": "0e"}
+    assert len(sockets.packets(1)) == 7
+
+
+def test_the_command_refuses_an_address_without_port():
+    with pytest.raises(ParamError, match="HOST:PORT"):
+        emulate.main(["jungfrau", "--dest", "localhost"])
