@@ -62,7 +62,7 @@ class ParamError(ClientError, ValueError):
     remedy = "`print(lima.params)` and `lima2 params DEVICE` show names, units and ranges."
 
     def __init__(self, message: str, *, path: str = "", **details: object) -> None:
-        told = message if not path or message.startswith(path) else f"{path}: {message}"
+        told = message if path in message else f"{path}: {message}"
         super().__init__(told, path=path, **details)
         self.path = path
 

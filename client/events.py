@@ -85,7 +85,8 @@ class Watcher:
                 elif name in _FIELDS:
                     # A state is told as it came: what is read now may be two states further.
                     full_due_s = time.monotonic() + QUIET_S
-                    yield from self._changed(_with(self._last, {_FIELDS[name]: str(value)}))
+                    told = _with(self._last, {_FIELDS[name]: str(value)})
+                    yield from self._changed(self._glance(told))
                 glance_due_s = min(glance_due_s, time.monotonic() + QUICK_S)
         finally:
             for end in self._ends:

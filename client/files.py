@@ -9,7 +9,7 @@ from __future__ import annotations
 import importlib
 import importlib.util
 from bisect import bisect_right
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -157,6 +157,40 @@ class MasterFile:
         if self._segment is not None:
             self._segment[1].close()
             self._segment = None
+
+
+class SavedFrames:
+    """Single frames from a master that may still grow, as far as it can be seen from here.
+
+    Args:
+        path: tells the index file; None while there is none.
+
+    Threads: by one at a time.
+    """
+
+    def __init__(self, path: Callable[[], Path | None]) -> None:
+        self._path = path
+        self._master: MasterFile | None = None
+
+    def get(self, idx: int) -> Frame | None:
+        """A frame; None if it is not to be had."""
+        try:
+            if self._master is None or idx >= len(self._master):
+                self.close()
+                path = self._path()
+                if path is None or not path.exists():
+                    return None
+                self._master = MasterFile(path)
+            found = self._master.frame(idx)
+        except ClientError:
+            return None
+        return found if isinstance(found, Frame) else None
+
+    def close(self) -> None:
+        """Close the files."""
+        if self._master is not None:
+            self._master.close()
+            self._master = None
 
 
 def hdf5() -> Any:

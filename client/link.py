@@ -106,7 +106,7 @@ class TangoDevice:
         try:
             identity = proxy.subscribe_event(attribute, kind, take)
         except tango.DevFailed as failed:
-            raise error_of(failed, self.name) from failed
+            raise error_of(failed, self.name) from None
 
         def end() -> None:
             try:
@@ -133,7 +133,8 @@ class TangoDevice:
             if isinstance(error, UnreachableError):
                 # A proxy that failed tries again only after a second.
                 self._proxy = None
-            raise error from failed
+            # Tango's own text would bury the sentence; it is still in __context__.
+            raise error from None
 
     def _connected(self, timeout_s: float) -> tango.DeviceProxy:
         proxy = self._proxy
@@ -141,7 +142,7 @@ class TangoDevice:
             try:
                 proxy = tango.DeviceProxy(self.name)
             except tango.DevFailed as failed:
-                raise error_of(failed, self.name) from failed
+                raise error_of(failed, self.name) from None
             proxy.set_timeout_millis(int(timeout_s * 1000))
             self._proxy = proxy
         return proxy

@@ -11,8 +11,8 @@ import numpy as np
 
 from client import wire
 from client.decode import decode_frame
-from client.errors import ClientError, IncompleteError, NotAvailableError
-from client.files import MasterFile
+from client.errors import IncompleteError, NotAvailableError
+from client.files import SavedFrames
 from client.frames import OPEN, THERE, Frame, Gap, Validity
 from client.ledger import Ledger
 from client.link import Device
@@ -213,21 +213,22 @@ class Run:
             NotAvailableError: the run is gone.
         """
         source = self._main(source)
-        if self._depth(source) > 1:
-            yield from self._sums(start, stop, source, timeout_s)
-            return
+        saved = SavedFrames(lambda: self.master_file if source == _MAIN else None)
         never_sent: list[int] = []
-        for idx, code, timestamp_s in self._settled(start, stop, timeout_s):
-            if code == Validity.NEVER_SENT:
-                # A gap only if a later frame was sent: it may be that all are over.
-                never_sent.append(idx)
-                continue
-            yield from (Gap(one, Validity.NEVER_SENT) for one in never_sent)
-            never_sent.clear()
-            if code in THERE:
-                yield self._fetched(idx, Validity(code), timestamp_s, source)
-            else:
-                yield Gap(idx, Validity(code))
+        try:
+            for idx, code, timestamp_s in self._known(start, stop, source, timeout_s):
+                if code == Validity.NEVER_SENT:
+                    # A gap only if a later frame was sent: it may be that all are over.
+                    never_sent.append(idx)
+                    continue
+                yield from (Gap(one, Validity.NEVER_SENT) for one in never_sent)
+                never_sent.clear()
+                if code in THERE:
+                    yield self._fetched(idx, Validity(code), timestamp_s, source, saved)
+                else:
+                    yield Gap(idx, Validity(code))
+        finally:
+            saved.close()
 
     def results(self, name: str = "roi", timeout_s: float | None = None) -> Results:
         """Records that the pipeline makes of every frame.
@@ -281,10 +282,17 @@ class Run:
         sums = self.parameters["processing"].get("accumulation", {})
         return int(sums.get("nb_frames", 1)) if sums.get("enabled") else 1
 
-    def _settled(
-        self, start: int, stop: int | None, timeout_s: float | None
+    def _known(
+        self, start: int, stop: int | None, source: str, timeout_s: float | None
     ) -> Iterator[tuple[int, int, float]]:
-        """Index, class and time of every frame, as soon as its class is known."""
+        """Index, class and time of every frame of a source, as soon as it can be read."""
+        of_source = self._sums if self._depth(source) > 1 else self._settled
+        return of_source(start, stop, source, timeout_s)
+
+    def _settled(
+        self, start: int, stop: int | None, source: str, timeout_s: float | None
+    ) -> Iterator[tuple[int, int, float]]:
+        """Frames as the detector gave them: as soon as their class is known."""
         wait = Wait(f"the next frame of run {self.uuid}", timeout_s)
         idx = start
         while stop is None or idx < stop:
@@ -305,7 +313,7 @@ class Run:
 
     def _sums(
         self, start: int, stop: int | None, source: str, timeout_s: float | None
-    ) -> Iterator[Frame | Gap]:
+    ) -> Iterator[tuple[int, int, float]]:
         """Frames that are sums of several: nobody keeps books on them but the files."""
         wait = Wait(f"the next frame of run {self.uuid}", timeout_s)
         idx = start
@@ -313,7 +321,7 @@ class Run:
             over = wait.ask(lambda: self.phase in wire.SETTLED_PHASES)
             there = int(wait.ask(lambda: self.sources)[source]["accessible"])
             if idx < there:
-                yield self._fetched(idx, Validity.VALID, 0.0, source)
+                yield idx, Validity.VALID, 0.0
                 wait.progressed()
                 idx += 1
             elif over:
@@ -322,23 +330,14 @@ class Run:
                 wait.pause()
 
     def _fetched(
-        self, idx: int, validity: Validity, timestamp_s: float, source: str
+        self, idx: int, validity: Validity, timestamp_s: float, source: str, saved: SavedFrames
     ) -> Frame | Gap:
         try:
-            found = self.frame(idx, source)
+            data = self.frame(idx, source).data
         except NotAvailableError as error:
             # Memory holds the last frames only; what was saved can be read from the files.
-            return self._saved(idx, source) or Gap(idx, validity, error.message)
-        return Frame(idx, found.data, validity, timestamp_s)
-
-    def _saved(self, idx: int, source: str) -> Frame | None:
-        """A frame from the master file; None if it is not there, or not to be seen from here."""
-        path = self.master_file
-        if source != _MAIN or path is None or not path.exists():
-            return None
-        try:
-            with MasterFile(path) as master:
-                found = master.frame(idx)
-        except ClientError:
-            return None
-        return found if isinstance(found, Frame) else None
+            found = saved.get(idx)
+            if found is None:
+                return Gap(idx, validity, error.message)
+            data = found.data
+        return Frame(idx, data, validity, timestamp_s)

@@ -28,6 +28,8 @@ def main(argv: Sequence[str]) -> int:
     options = _parser().parse_args(argv)
     lima = Lima2(options.device)
     params = lima.params
+    if options.defaults:
+        params.reset()
     _set(params, options)
     run = lima.prepare()
     for warning in lima.warnings:
@@ -47,6 +49,11 @@ def main(argv: Sequence[str]) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = parser_of("acquire", "Prepare and start an acquisition, and wait for its end.")
+    parser.add_argument(
+        "--defaults",
+        action="store_true",
+        help="begin with the defaults of the pipeline instead of what was used last",
+    )
     parser.add_argument("--frames", type=int, metavar="N", help="0 = until stopped (Ctrl-C)")
     parser.add_argument("--exposure", type=float, metavar="S", help="seconds for one frame")
     parser.add_argument("--latency", type=float, metavar="S", help="seconds between two frames")
