@@ -11,11 +11,12 @@ import argparse
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from types import SimpleNamespace
 
 from tables import files, interface, parameters, states
 
 from lima2_core.camera.params import AcquisitionParams
-from lima2_core.state import control, receiver, run
+from lima2_core.state import control, receiver, run, system
 from processing.saving import SavingParams
 
 DOCS = Path(__file__).resolve().parent
@@ -45,6 +46,12 @@ PAGES: dict[str, dict[str, Callable[[], str]]] = {
         "control": lambda: states.states_table(control),
         "receiver": lambda: states.states_table(receiver),
         "run": lambda: states.states_table(run),
+    },
+    "explanations/system.md": {
+        "system": lambda: states.states_table(system),
+        "phases": lambda: states.states_table(
+            SimpleNamespace(TABLE=system.PHASES, Event=system.PhaseEvent)
+        ),
     },
 }
 

@@ -12,6 +12,12 @@ from tests.docs.blocks import Shell, blocks_of, fits, write_files
 
 pytestmark = [pytest.mark.system, pytest.mark.timeout(60)]
 
+DEVICES = (
+    "id00/limacontrol/simulator",
+    "id00/limareceiver/simulator1",
+    "id00/limareceiver/simulator2",
+)
+
 
 def device_answers(tango_host, device):
     try:
@@ -26,7 +32,8 @@ def somebody_listens(port):
         return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
-def test_the_first_acquisition(tmp_path):
+def follow(page, tmp_path):
+    """Do what a page says; gives how often what it shows was compared."""
     folder = tmp_path / "tutorial"
     folder.mkdir()
     database, conductor = free_port(), free_port()
@@ -35,8 +42,8 @@ def test_the_first_acquisition(tmp_path):
     # A reader waits until a server is up before typing on; so does the test.
     readiness = {
         "NosqlTangoDB": lambda: database_answers(database),
-        "lima2_tango simulator_rcv2": lambda: device_answers(
-            f"127.0.0.1:{database}", "id00/limareceiver/simulator2"
+        "lima2_tango simulator_rcv2": lambda: all(
+            device_answers(f"127.0.0.1:{database}", name) for name in DEVICES
         ),
         "lima2-conductor": lambda: somebody_listens(conductor),
     }
@@ -46,7 +53,7 @@ def test_the_first_acquisition(tmp_path):
             text = text.replace(written, ours)
         return text
 
-    blocks = blocks_of("tutorials/first_acquisition.md")
+    blocks = blocks_of(page)
     for path in write_files(blocks, folder):
         path.write_text(with_ports(path.read_text()))
     output = ""
@@ -62,5 +69,13 @@ def test_the_first_acquisition(tmp_path):
                 assert fits(block.text, output), f"shown:\n{block.text}\nfound:\n{output}"
                 shown += 1
 
-    assert shown == 6
     assert not database_answers(database)
+    return shown
+
+
+def test_the_first_acquisition(tmp_path):
+    assert follow("tutorials/first_acquisition.md", tmp_path) == 6
+
+
+def test_one_front(tmp_path):
+    assert follow("tutorials/one_front.md", tmp_path) == 6
