@@ -12,6 +12,8 @@ from lima2_core.system.ledger import OPEN, Ledger
 from lima2_core.system.run import Member, SystemRun
 
 _MAIN = "frame"
+_LAST = 256
+"""Among so many frames at the end of the ledger the newest is looked for."""
 _THERE = (Validity.VALID, Validity.PARTIAL)
 
 
@@ -93,13 +95,16 @@ def _fetch(member: Member, source: str, idx: int, step: int) -> Frame:
 
 
 def _newest(run: SystemRun, source: str, step: int) -> Frame:
-    """The newest frame of the receiver that has taken most."""
-    alive = [member for member in run.members if not member.lost]
-    alive.sort(key=lambda member: member.status.received if member.status else 0, reverse=True)
+    """The newest frame of the receiver that told of the last one, else of the next that has any."""
+    first = max(0, run.ledger.highest - _LAST)
+    entries = run.ledger.entries(first, run.ledger.highest)
+    there = entries.receiver[np.isin(entries.code, _THERE)]
+    alive = [n for n, member in enumerate(run.members) if not member.lost]
+    alive.sort(key=lambda n: n == there[-1] if len(there) else False, reverse=True)
     failure: Lima2Error = NotAvailableError("the first frame is not available yet", frame_idx=-1)
-    for member in alive:
+    for n in alive:
         try:
-            return member.port.frame(source, -1, step)
+            return run.members[n].port.frame(source, -1, step)
         except NotAvailableError as error:
             failure = error
     raise failure

@@ -105,6 +105,19 @@ def test_the_newest_frame_is_that_of_the_receiver_that_is_ahead():
     assert frame_of(run, "frame", -1).idx == 3
 
 
+@pytest.mark.parametrize(("last", "newest"), [(0, 8), (1, 9)])
+def test_the_newest_frame_is_with_who_told_of_the_last_one_however_many_each_took(last, newest):
+    run = make_run([FakePort(0), FakePort(1)])
+    for receiver, port in enumerate(member.port for member in run.members):
+        run.members[receiver].status.received = 5 - receiver
+        port.newest = 8 + receiver
+    tell(run.ledger, 1 - last, [3, 5])
+    tell(run.ledger, last, [newest])
+    tell(run.ledger, 1 - last, [newest + 1], code=Validity.DROPPED)
+
+    assert frame_of(run, "frame", -1).idx == newest
+
+
 def test_frames_of_a_receiver_that_is_gone_cannot_be_had():
     run = make_run([FakePort(0)])
     tell(run.ledger, 0, [0])
