@@ -36,7 +36,7 @@ class PhotonsParams(ParamsModel):
     device: Literal["auto", "gpu", "cpu", "numpy"] = "auto"
     """Where it is computed: gpu and cpu by OpenCL; auto takes the first of the three that works."""
     maps_16bit: bool = False
-    """Maps of 16 bits: a third less memory to move for each frame; off by up to 0.1 photon in G2."""
+    """Maps of 16 bits: a third less memory to move per frame; off by up to 0.1 photon in G2."""
     layout_path: str = ""
     """Layout file of the modules, absolute path; empty: modules stay as they come."""
     double_pixels: Literal["leave", "split", "mask"] = "leave"

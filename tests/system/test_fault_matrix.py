@@ -211,7 +211,58 @@ def test_a_fault_leads_to_rest_with_its_cause_and_the_next_run_works(lab, fault,
             assert len(valid) > 20
     fault.heal()
     following = lab.quick(fault.folder)
+    if isinstance(fault, RedisDown):
+        scan = lab.scan(id_of(run))
+        assert scan.info["end_reason"] == "SUCCESS"
+        assert len(scan.streams["frame"]) == nb_frames
     assert lab.scan(id_of(following)).info["end_reason"] == "SUCCESS"
+
+
+ENDLESS = 0
+
+
+@pytest.mark.parametrize("fault", ["killed", "stopped"], indirect=True)
+def test_a_lost_receiver_ends_a_run_that_shall_not_go_on_without_it(lab, fault):
+    policy = {"policy.receiver_lost": "abort"}
+    prefix = lab.order(fault.folder, ENDLESS, expo_s=0.005, **policy)
+    run = lab.front.run(lab.control.acquire())
+    wait_until(lambda: lab.control.frames_received > 50, "some frames")
+
+    fault.strike()
+    lab.wait_rest(fault.cause)
+    run.wait_ended(LIMIT_S)
+
+    assert (lab.front.state, run.phase) == ("fault", "incomplete")
+    assert_books(run, run.counts()["expected"])
+    assert len(assert_master(fault.folder, prefix, run)) > 50
+    fault.heal()
+    lab.quick(fault.folder)
+
+
+@pytest.mark.parametrize("fault", ["killed", "stopped"], indirect=True)
+def test_a_run_without_end_goes_on_without_a_lost_receiver_until_it_is_stopped(lab, fault):
+    policy = {"policy.receiver_lost": "continue"}
+    prefix = lab.order(fault.folder, ENDLESS, expo_s=0.005, **policy)
+    run = lab.front.run(lab.control.acquire())
+    wait_until(lambda: lab.control.frames_received > 50, "some frames")
+
+    fault.strike()
+    wait_until(lambda: fault.cause in lab.control.status(), fault.cause, LIMIT_S)
+    before = lab.control.frames_received
+    wait_until(lambda: lab.control.frames_received > before + 20, "frames of the other")
+    state = lab.front.state
+    lab.control.stopAcq()
+    lab.wait_rest(fault.cause)
+    run.wait_ended(LIMIT_S)
+
+    assert (state, run.phase) == ("running", "done")
+    counts = run.counts()
+    assert counts["receiver_lost"] > 10
+    assert_books(run, counts["expected"])
+    valid = assert_master(fault.folder, prefix, run)
+    assert sum(idx % 2 == 0 for idx in valid) > sum(idx % 2 for idx in valid) + 10
+    fault.heal()
+    lab.quick(fault.folder)
 
 
 @pytest.mark.parametrize(
