@@ -49,6 +49,8 @@ class EncodedChunk:
     validity: Validity = Validity.VALID
     lease: object = None
     """Keeps the memory of ``data``; None if ``data`` owns it."""
+    timestamp_s: float = 0.0
+    """Start of the exposure, seconds since 1970; 0 if unknown."""
 
     @property
     def nbytes(self) -> int:

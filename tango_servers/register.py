@@ -100,7 +100,7 @@ def carry_out(steps: Sequence[Step]) -> None:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run ``lima2 register``; the result is the exit status."""
+    """Write a deployment into a Tango database."""
     args = _parser().parse_args(argv)
     try:
         deployment = load_deployment(args.deployment)

@@ -55,8 +55,9 @@ class EncodeChunk(Reduction):
                 frame_idx=frame.idx,
             )
         data = self._codec.encode(frame.data)
-        if data is not frame.data:
-            return EncodedChunk(data, frame.validity)
-        if not frame.keepable:
-            return EncodedChunk(frame.data.copy(), frame.validity)
-        return EncodedChunk(data, frame.validity, lease=frame.lease)
+        lease = None
+        if data is frame.data and frame.keepable:
+            lease = frame.lease
+        elif data is frame.data:
+            data = frame.data.copy()
+        return EncodedChunk(data, frame.validity, lease, frame.timestamp_s)

@@ -113,7 +113,7 @@ def test_the_wheel_has_every_file_of_the_packages_and_no_other(built):
     wheel, _ = built
     wanted = {"db_config/README.md"}
     for package in PACKAGES:
-        for pattern in ("*.py", "py.typed", "*.yaml"):
+        for pattern in ("*.py", "py.typed", "*.yaml", "*.cl"):
             found = (ROOT / package).rglob(pattern)
             wanted |= {path.relative_to(ROOT).as_posix() for path in found}
 
