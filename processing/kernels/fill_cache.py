@@ -7,15 +7,19 @@ interpreter. ``python -m processing.kernels.fill_cache`` does it once per machin
 from __future__ import annotations
 
 import ctypes
+import hashlib
 import logging
 import os
 import signal
 import subprocess
 import sys
 import threading
+from importlib.metadata import version
+from pathlib import Path
 
 import numpy as np
 
+from processing.kernels import loops
 from processing.kernels.compiled import KERNELS
 from processing.kernels.jit import warm_up
 
@@ -31,13 +35,33 @@ _NICE = 10
 def fill_apart() -> None:
     """Fill the cache in a child process of low priority, and wait for it.
 
-    The child ends with the thread that calls this.
+    The child ends with the thread that calls this. Once it was filled there is nothing to do.
     """
+    if any(stamp.exists() for stamp in _stamps()):
+        return
     command = [sys.executable, "-m", "processing.kernels.fill_cache", str(os.getpid())]
     done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, check=False)
     if done.returncode != 0:
         reason = done.stderr.decode(errors="replace").strip().rpartition("\n")[2]
         log.warning("kernels could not be compiled beforehand: %s", reason)
+
+
+def _stamps() -> list[Path]:
+    """Files that say that the cache was filled by these kernels, here or in the user's cache."""
+    source = Path(loops.__file__)
+    state = f"{sys.version} {version('numba')} {source.stat().st_mtime_ns} {DTYPES}"
+    name = f"lima2_kernels-{hashlib.sha256(state.encode()).hexdigest()[:16]}.done"
+    return [source.parent / "__pycache__" / name, Path.home() / ".cache" / "lima2" / name]
+
+
+def _leave_stamp() -> None:
+    for stamp in _stamps():
+        try:
+            stamp.parent.mkdir(parents=True, exist_ok=True)
+            stamp.touch()
+        except OSError:
+            continue  # a place where nothing can be written
+        return
 
 
 def main(parent: int) -> int:
@@ -47,6 +71,7 @@ def main(parent: int) -> int:
         return 1
     os.nice(_NICE)
     warm_up(DTYPES, KERNELS, threading.Event())
+    _leave_stamp()
     return 0
 
 

@@ -229,3 +229,12 @@ def test_a_run_over_an_earlier_one_has_the_new_frames_only(system, images, tmp_p
 
     check(tmp_path / "lima2_master.h5", images, 30)
     assert not (tmp_path / "lima2_master_00002.h5").exists()
+
+
+def test_the_master_tells_when_each_frame_was_exposed(system, tmp_path):
+    run = system.run(tmp_path, 30)
+
+    with h5py.File(tmp_path / "lima2_master.h5") as file:
+        times_s = file[f"{DETECTOR}/timestamp"][:]
+    assert times_s[0] == pytest.approx(run.started_wall_s, abs=1.0)
+    assert np.allclose(np.diff(times_s), 100e-6, atol=2e-6)
