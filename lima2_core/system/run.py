@@ -183,8 +183,9 @@ class SystemRun:
     def discard(self) -> None:
         """Give up a run that was never started."""
         with self._lock:
-            self._phase.feed(PhaseEvent.DISCARD)
+            # Who sees that it is discarded finds its books closed.
             self._books.end(0, True, self._gone())
+            self._phase.feed(PhaseEvent.DISCARD)
 
     def _gone(self) -> Mapping[int, Validity]:
         """Receivers from which nothing more comes, and what became of the frames they leave."""
