@@ -97,6 +97,14 @@ class Front(FrontReadings):
             return
         if name not in self._pushed or self._pushed[name] != value:
             self._pushed[name] = value
+            # Panels show the value to write besides that which is read.
+            if name in self.EVERYDAY:
+                self.get_device_attr().get_w_attr_by_name(name).set_write_value(value)
+            # Events of these two carry what the device was told, whatever is given here.
+            elif name == "State":
+                self.set_state(value)
+            elif name == "Status":
+                self.set_status(value)
             self.push_change_event(name, value)
 
     def _nudge(self) -> None:

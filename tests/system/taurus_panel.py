@@ -82,6 +82,10 @@ class Panel(Qt.QWidget):
         value = self._item(name).getModelValueObj()
         return value.rvalue if value is not None else None
 
+    def to_write(self, name):
+        """What the form offers to be written."""
+        return self._item(name).getModelValueObj().wvalue
+
     def write(self, name, value):
         """Type a value and press enter."""
         widget = self._item(name).writeWidget(followCompact=True)
@@ -117,6 +121,7 @@ def main(control, screenshot):
         "ended": filled and ended and settled,
         "images": len(panel.image.seen),
         "shape": np.shape(panel.image.image),
+        "to_write": panel.to_write("saving_directory"),
         "values": {name: panel.shown(name) for name in ATTRIBUTES},
     }
     sys.stdout.write(json.dumps(seen) + "\n")

@@ -90,6 +90,8 @@ def test_a_panel_shows_attributes_starts_an_acquisition_and_sees_the_image_chang
     assert values["acq_trigger_mode"] == "internal"
     assert values["verdict"] == "all 30 frames are valid"
     assert values["front_state"] == "idle"
+    assert values["state"] == "ON"
+    assert seen["to_write"] == "/tmp"
     with Image.open(screenshot) as picture:
         assert picture.size == (1200, 600)
         right = np.asarray(picture.convert("L"))[20:560, 520:]
