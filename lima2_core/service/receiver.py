@@ -26,6 +26,7 @@ from lima2_core.service.events import (
 from lima2_core.service.mailbox import Mailbox
 from lima2_core.service.request import PrepareRequest
 from lima2_core.service.requested import Requested
+from lima2_core.service.retention import beyond
 from lima2_core.service.run import Plan, Run, RunHooks, plan_run
 from lima2_core.service.warm_up import WarmUp
 from lima2_core.state.device import AcqState
@@ -284,9 +285,7 @@ class ReceiverService:
 
     def _retire(self) -> None:
         """Forget the oldest finished runs beyond those kept."""
-        ended = (RunState.DONE, RunState.FAILED, RunState.DISCARDED)
-        over = [run for run in self._runs.values() if run.state in ended]
-        for run in over[: max(0, len(over) - self._settings.runs_kept)]:
+        for run in beyond(self._runs.values(), self._hasty, self._settings.runs_kept):
             self._forget(run)
             self._retired.append(run.acq_id)
 

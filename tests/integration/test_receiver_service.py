@@ -988,3 +988,19 @@ def test_without_leisure_the_ends_are_told_at_once(service, told):
     told.until(RunFinished(A))
 
     assert time.monotonic() - began_s < SETTLE_S
+
+
+def test_runs_of_a_coordinator_stay_until_it_erases_them(make_service):
+    service = make_service(runs_kept=1)
+    told = Told(service)
+    ask(service, 1)
+    ids = [AcqId(f"run-{n}") for n in range(4)]
+    for acq_id in ids:
+        assert service.prepare(acq_id, at_leisure=False).retired == ()
+        service.start()
+        told.until(RunFinished(acq_id))
+        assert eventually(lambda: service.state is IDLE)
+
+    assert service.acq_ids == tuple(ids)
+    service.erase(ids[0])
+    assert service.acq_ids == tuple(ids[1:])
