@@ -48,7 +48,6 @@ def no_process_left(upstream):
         with contextlib.suppress(psutil.Error):
             if Path(process.cwd()).is_relative_to(upstream):
                 process.kill()
-                process.wait(5)
 
 
 def is_busy():

@@ -57,6 +57,11 @@ def launch(tmp_path, database):
         child.stop()
 
 
+def busyness():
+    """By how much the others on this computer slow us down; all limits are those of an idle one."""
+    return max(1.0, os.getloadavg()[0] / (os.cpu_count() or 1))
+
+
 def answers(tango_host, device):
     try:
         tango.DeviceProxy(f"tango://{tango_host}/{device}").ping()
@@ -80,17 +85,18 @@ def test_schemas_and_versions_are_in_the_database_as_soon_as_the_device_answers(
 ):
     began_s = time.monotonic()
     launch(instance)
-    wait_until(lambda: answers(database.tango_host, device), "an answer")
+    wait_until(lambda: answers(database.tango_host, device), "an answer", 20)
 
     read = tango.Database(*database.tango_host.split(":"))
     own = read.get_device_info(device).class_name
-    assert time.monotonic() - began_s < READY_S
+    assert time.monotonic() - began_s < READY_S * busyness()
     assert "properties" in schema_of(database.tango_host, own, "acq_params")
     for pipeline in PIPELINES:
         schema = schema_of(database.tango_host, pipeline, "proc_params")
         assert schema["properties"]["class_name"]["default"] == pipeline
         assert list(read.get_class_property(pipeline, "Version")["Version"]) == ["core-1.2.0"]
-    assert answers(database.tango_host, f"dserver/lima2_tango/{instance}")
+    admin = f"dserver/lima2_tango/{instance}"
+    wait_until(lambda: answers(database.tango_host, admin), "an answer of the admin device")
 
 
 @pytest.mark.parametrize("first", ["options", "instance"])
@@ -102,7 +108,7 @@ def test_log_options_stand_before_or_after_the_instance(launch, database, tmp_pa
     arguments = (*options, "simulator_rcv1") if first == "options" else ("simulator_rcv1", *options)
 
     launch(*arguments)
-    wait_until(lambda: answers(database.tango_host, RECEIVERS[0]), "an answer")
+    wait_until(lambda: answers(database.tango_host, RECEIVERS[0]), "an answer", 20)
 
     level = tango.DeviceProxy(f"tango://{database.tango_host}/{RECEIVERS[0]}").log_level
     assert level.name == "trace"
@@ -114,7 +120,7 @@ def test_log_options_stand_before_or_after_the_instance(launch, database, tmp_pa
 def test_options_of_tango_are_passed_on(launch, database):
     launch("simulator_rcv1", "-v1")
 
-    wait_until(lambda: answers(database.tango_host, RECEIVERS[0]), "an answer")
+    wait_until(lambda: answers(database.tango_host, RECEIVERS[0]), "an answer", 20)
 
 
 @pytest.mark.parametrize(
@@ -156,8 +162,7 @@ def test_the_help_and_the_version_need_no_database():
 def test_a_system_answers_within_3_s_and_is_gone_1_s_after_sigterm(
     tmp_path, database, deployment, mpi
 ):
-    # The limits are those of a computer that does nothing else.
-    busy = max(1.0, os.getloadavg()[0] / (os.cpu_count() or 1))
+    busy = busyness()
     began_s = time.monotonic()
     with ServerGroup(tmp_path / "logs", database.tango_host, deployment, mpi=mpi) as group:
         ready_s = time.monotonic() - began_s
