@@ -213,11 +213,12 @@ class Collector:
         self, found: Sorted, headers: NDArray[Any], address: NDArray[np.uint64], now_ns: int
     ) -> None:
         """Count sorted packets, which lie at ``address``, and put the accepted ones in place."""
-        for kind, word in _CLASSES:
-            self._words[word] += int(np.count_nonzero(found.kinds == kind))
         accepted = np.flatnonzero(found.kinds == Kind.ACCEPTED)
         if len(accepted):
             self._put(found, accepted, headers, address, now_ns)
+        # Counted last: what is counted outlives this process, whenever it ends.
+        for kind, word in _CLASSES:
+            self._words[word] += int(np.count_nonzero(found.kinds == kind))
         self._newest = found.newest
         if found.newest >= self._span.first:
             self._words[_NEWEST] = found.newest
@@ -239,13 +240,13 @@ class Collector:
         offsets = (places * layout.payload_bytes).astype(np.uint64)
         target = self._slots[table.slot[rows]] + offsets
         self._move(address[accepted], target)
+        table.mask[rows, places] = True
         begun, first, counts = np.unique(rows, return_index=True, return_counts=True)
         for row, index, count in zip(begun, first, counts, strict=True):
             if not table.packets[row]:
                 table.first_ns[row] = now_ns
                 table.header[row] = headers["bytes"][accepted[index]]
             table.packets[row] += np.uint32(count)
-        table.mask[rows, places] = True
         front = numbers == numbers.max()
         if numbers[front][0] >= self._cursor[0]:
             self._cursor = (int(numbers[front][0]), int(places[front][-1]) + 1)
