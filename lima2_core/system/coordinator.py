@@ -15,7 +15,7 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
-from lima2_core.errors import Lima2Error, NotAvailableError, ParamError
+from lima2_core.errors import Lima2Error, NotAvailableError, ParamError, StateError
 from lima2_core.ids import AcqId
 from lima2_core.service.events import RunFinished, RunsChanged, ServiceEvent, StateChanged
 from lima2_core.service.mailbox import Mailbox
@@ -97,9 +97,10 @@ class Coordinator:
         """Start all parts together.
 
         Raises:
-            StateError: nothing is prepared.
-            Lima2Error: a part refuses.
+            Lima2Error: nothing is prepared, or a part refuses.
         """
+        if self.state is AcqState.FAULT:
+            raise StateError(f"start is not possible in FAULT: {self._last_error}")
         self._mailbox.call(lambda: self._feed(Event.START), ANSWER_S)
 
     def trigger(self) -> None:
