@@ -17,6 +17,7 @@ from taurus.qt.qtgui.button import TaurusCommandButton
 from taurus.qt.qtgui.panel import TaurusForm
 from taurus_pyqtgraph import TaurusImageItem
 
+TRIES, RETRY_S = 5, 2.0
 FRAMES = 30
 LIMIT_S = 30
 ATTRIBUTES = (
@@ -96,9 +97,9 @@ class Panel(Qt.QWidget):
         return self.form.getItemByIndex(ATTRIBUTES.index(name))
 
 
-def wait(app, condition):
+def wait(app, condition, limit_s=LIMIT_S):
     """Let Qt work until ``condition()`` is true; whether it became true."""
-    until_s = time.monotonic() + LIMIT_S
+    until_s = time.monotonic() + limit_s
     while not (done := condition()) and time.monotonic() < until_s:
         app.processEvents(Qt.QEventLoop.AllEvents, 20)
     return done
@@ -111,7 +112,10 @@ def main(control, screenshot):
     panel.show()
     filled = wait(app, lambda: all(panel.value(name) is not None for name in ATTRIBUTES))
     before = panel.shown("run_phase")
-    panel.write("acq_nb_frames", str(FRAMES))
+    for _ in range(TRIES):  # Taurus may still be learning what can be written
+        panel.write("acq_nb_frames", str(FRAMES))
+        if wait(app, lambda: panel.shown("acq_nb_frames").startswith(str(FRAMES)), RETRY_S):
+            break
     panel.button.click()
     ended = wait(app, lambda: panel.shown("run_phase") == "done")
     settled = wait(app, lambda: panel.shown("acq_progress").startswith("100"))
