@@ -5,16 +5,15 @@ from __future__ import annotations
 import http.client
 from collections.abc import Sequence
 from pathlib import Path
-from types import TracebackType
 from typing import Self
 
 from tango_servers.deployment import Deployment
-from tango_servers.local.processes import LOOPBACK, ChildProcess, free_port
+from tango_servers.local.processes import LOOPBACK, ChildProcess, Surroundings, free_port
 
 REQUEST_TIMEOUT_S = 5.0
 
 
-class Conductor:
+class Conductor(Surroundings):
     """Drives one control and its receivers for HTTP clients, at `url`.
 
     It listens on all interfaces and cannot be told otherwise. It ends at once where the devices
@@ -68,18 +67,6 @@ class Conductor:
     def log_file(self) -> Path:
         """Its own log; what it prints is beside it, in ``conductor.out``."""
         return self._folder / "conductor.log"
-
-    def __enter__(self) -> Self:
-        self.start()
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.stop()
 
     def start(self) -> None:
         """Start it, or start it afresh, and wait until its HTTP server answers.

@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
-from types import TracebackType
-from typing import Self
 
 import tango
 
 from lima2_core.errors import BusyError, StorageError
 from tango_servers.deployment import Deployment
-from tango_servers.local.processes import LOOPBACK, ChildProcess, find_program, free_port
+from tango_servers.local.processes import (
+    LOOPBACK,
+    ChildProcess,
+    Surroundings,
+    find_program,
+    free_port,
+)
 
 
-class EmbeddedDatabase:
+class EmbeddedDatabase(Surroundings):
     """A Tango database that begins with a deployment, or empty, and forgets all when it stops.
 
     It listens on 127.0.0.1 only. TANGO_HOST is left alone: give `tango_host` to who needs it.
@@ -46,18 +50,6 @@ class EmbeddedDatabase:
     def pid(self) -> int | None:
         """Its process id, None if it does not run."""
         return self._child.pid if self._child is not None else None
-
-    def __enter__(self) -> Self:
-        self.start()
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.stop()
 
     def start(self) -> None:
         """Start it, or start it afresh, and wait until it answers.

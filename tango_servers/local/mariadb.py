@@ -14,14 +14,13 @@ import socket
 import subprocess
 import tempfile
 from pathlib import Path
-from types import TracebackType
-from typing import Self
 
 from lima2_core.errors import NotAvailableError, StorageError
 from tango_servers.local.database import database_answers, refuse_taken
 from tango_servers.local.processes import (
     LOOPBACK,
     ChildProcess,
+    Surroundings,
     find_program,
     free_port,
     make_folder,
@@ -62,7 +61,7 @@ def available() -> bool:
     return not missing()
 
 
-class MariaDbDatabase:
+class MariaDbDatabase(Surroundings):
     """An empty Tango database on MariaDB; what is written stays as long as its folder.
 
     Args:
@@ -82,18 +81,6 @@ class MariaDbDatabase:
     def tango_host(self) -> str:
         """What TANGO_HOST would be."""
         return f"{LOOPBACK}:{self.port}"
-
-    def __enter__(self) -> Self:
-        self.start()
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.stop()
 
     def start(self) -> None:
         """Make the tables if they are not there, start both servers and wait until they answer.

