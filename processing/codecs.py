@@ -51,6 +51,8 @@ class EncodedChunk:
     """Keeps the memory of ``data``; None if ``data`` owns it."""
     timestamp_s: float = 0.0
     """Start of the exposure, seconds since 1970; 0 if unknown."""
+    fields: np.void | None = None
+    """What the camera tells of the frame; None if it tells nothing."""
 
     @property
     def nbytes(self) -> int:

@@ -12,6 +12,7 @@ from typing import Any
 import h5py
 import numpy as np
 
+from lima2_core.data.fields import FrameField
 from lima2_core.data.frame import PIXEL_TYPES, FrameSpec, Validity
 from lima2_core.ids import AcqId
 from processing.saving import FileMetadata, SavingParams
@@ -32,6 +33,8 @@ ABOUT = {
     "{detector}/data": "the frames; one chunk each, shape (rows, [bands,] rows, columns)",
     "{detector}/validity": "what became of each row, see below",
     "{detector}/frame_idx": "index of each row in the acquisition; only if `include_frame_idx`",
+    "{detector}/frame_metadata": "only if the camera tells something of every frame",
+    "{detector}/frame_metadata/bunch_id": "one dataset for each value, here an example",
     "{detector}/image_to_detector": "3 x 3 matrix from image to detector pixels",
     "{detector}/detector_information": "what the camera says about itself",
     "{detector}/params": "",
@@ -47,7 +50,8 @@ def layout_table() -> str:
     """What is where in a file."""
     params = SavingParams(enabled=True, nb_frames_per_file=50)
     spec = FrameSpec((1, 512, 1024), np.dtype(np.uint16))
-    layout = FileLayout.of(params, spec, 50, True)
+    example = FrameField("bunch_id", np.dtype(np.uint64), doc="bunch that made the frame")
+    layout = FileLayout.of(params, spec, 50, True, [example])
     image = file_image(layout, params, spec, FileMetadata(AcqId("uuid")))
     places = {
         "{detector}": layout.detector,

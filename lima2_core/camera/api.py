@@ -15,6 +15,7 @@ from typing import Any, Protocol
 from lima2_core.camera.dispatch import Share
 from lima2_core.camera.params import AcquisitionParams
 from lima2_core.clock import Clock, SystemClock
+from lima2_core.data.fields import FrameField
 from lima2_core.data.frame import Frame, FrameSpec, Gap
 from lima2_core.data.geometry import Placement
 from lima2_core.data.memory import PoolSet
@@ -210,6 +211,11 @@ class FrameSource(ABC):
     def placement(self) -> Placement | None:
         """Where the frames lie in those of the whole detector, if this is only a part of them."""
         return None
+
+    @property
+    def frame_fields(self) -> tuple[FrameField, ...]:
+        """Values that come with every frame, in `Frame.fields`; known once it is resolved."""
+        return ()
 
     def close(self) -> None:
         """Let go of everything; must be harmless at any time."""

@@ -123,3 +123,6 @@ class Frame:
     """Start of the exposure, seconds since 1970; 0 if unknown."""
     validity: Validity = Validity.VALID
     """VALID or PARTIAL."""
+    fields: np.void | None = None
+    """What the camera tells of this frame: a record of the type of its ``frame_fields``, None if
+    it has none. It does not lie in memory that goes back with ``lease``."""

@@ -12,6 +12,7 @@ from typing import Any
 
 from lima2_core.camera.dispatch import Share
 from lima2_core.camera.params import AcquisitionParams
+from lima2_core.data.fields import FrameField
 from lima2_core.data.frame import FrameSpec
 from lima2_core.data.memory import PoolSet
 from lima2_core.errors import PluginError
@@ -66,6 +67,8 @@ class BuildContext:
     """What files should tell about detector and run."""
     allowed_commands: tuple[str, ...] = ()
     """Programs that parameters may ask to run."""
+    frame_fields: tuple[FrameField, ...] = ()
+    """Values that come with every frame of the camera."""
 
     @property
     def deal(self) -> Share:

@@ -19,6 +19,7 @@ from lima2_core import registry
 from lima2_core.camera.api import CameraEnv, CameraMessage, CameraPlugin, SourceRequest
 from lima2_core.camera.dispatch import Share
 from lima2_core.camera.params import AcquisitionParams
+from lima2_core.data.fields import FrameField
 from lima2_core.data.frame import Frame, FrameSpec, Gap
 from lima2_core.data.memory import PoolSet
 from lima2_core.errors import EndOfFrames
@@ -70,6 +71,8 @@ class LocalCamera:
             self.control.check(params)
             self.spec: FrameSpec = self._source.resolve()
             """What every frame looks like."""
+            self.fields: tuple[FrameField, ...] = self._source.frame_fields
+            """Values that come with every frame."""
             self._source.open(PoolSet(_MEMORY_BYTES))
             self.params: AcquisitionParams = self.control.prepare(acq_id, params, 1)
             """The parameters as the camera took them."""

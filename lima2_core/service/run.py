@@ -81,6 +81,7 @@ def plan_run(
         nb_expected=expected,
         metadata=request.metadata,
         allowed_commands=allowed_commands,
+        frame_fields=source.frame_fields,
     )
     pipeline = request.pipeline.build(request.processing, context)
     check_declared(request.pipeline, pipeline)

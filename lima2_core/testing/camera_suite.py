@@ -28,6 +28,7 @@ import pytest
 
 from lima2_core.camera.api import SourceRequest
 from lima2_core.camera.dispatch import Share
+from lima2_core.data.fields import fields_dtype
 from lima2_core.data.frame import Frame, Gap, Validity, pixel_type_of
 from lima2_core.data.geometry import Affine, Roi
 from lima2_core.errors import EndOfFrames, Lima2Error, ParamError
@@ -111,6 +112,22 @@ class CameraSuite:
         assert indices(items) == list(range(5))
         assert rig.control.nb_frames_acquired() == 5
 
+    def test_frames_carry_what_was_declared(self, case: CameraCase, rig: CameraRig) -> None:
+        rig.prepare(case.params(nb_frames=5))
+        declared = fields_dtype(rig.sources[0].frame_fields)
+        rig.control.start()
+
+        items = list(until_the_end(rig.sources[0]))
+
+        assert len(items) == 5
+        for item in items:
+            assert isinstance(item, Frame)
+            if not declared.names:
+                assert item.fields is None, "nothing was declared"
+            else:
+                assert item.fields is not None, "what was declared must come with every frame"
+                assert item.fields.dtype == declared
+
     @pytest.mark.parametrize("n_receivers", [1, 2, 3])
     def test_each_receiver_gets_its_share(self, case: CameraCase, n_receivers: int) -> None:
         if n_receivers > 1 and not case.dispatch:
@@ -161,14 +178,16 @@ class CameraSuite:
         rig.prepare(case.params(nb_frames=8))
         rig.control.start()
         first = list(rig.sources[0].next_frames(LIMIT_S))[:2]
-        before = [item.data.copy() for item in first if isinstance(item, Frame)]
+        frames = [item for item in first if isinstance(item, Frame)]
+        before = [(item.data.copy(), str(item.fields)) for item in frames]
 
         rest = list(until_the_end(rig.sources[0]))
 
         assert len(rest) <= 7
-        for item, content in zip(first, before, strict=True):
-            assert isinstance(item, Frame)
+        assert len(frames) == len(first)
+        for item, (content, told) in zip(frames, before, strict=True):
             np.testing.assert_array_equal(item.data, content)
+            assert str(item.fields) == told
 
     def test_a_lost_frame_is_a_gap(self, case: CameraCase) -> None:
         if case.lossy is None:

@@ -22,6 +22,7 @@ from lima2_core.camera.api import (
     SourceRequest,
 )
 from lima2_core.camera.params import AcquisitionParams
+from lima2_core.data.fields import FrameField, fields_dtype
 from lima2_core.data.frame import Frame, FrameSpec, Gap, Validity
 from lima2_core.data.memory import BufferPool, PoolSet
 from lima2_core.errors import CameraError, EndOfFrames
@@ -53,6 +54,20 @@ def pixels_of(idx: int, rows: int = 2, cols: int = 3) -> NDArray[np.uint16]:
     return np.full((1, rows, cols), idx, np.uint16)
 
 
+FIELDS = (
+    FrameField("bunch_id", np.dtype(np.uint64), doc="bunch that made the frame"),
+    FrameField("delay", np.dtype(np.float32), unit="s"),
+    FrameField("packets", np.dtype(np.uint8), (2,), doc="bit n: packet n came"),
+)
+"""What the stand-in can tell of every frame."""
+
+
+def told_of(idx: int) -> np.void:
+    """What `FakeCamera` tells of frame ``idx``."""
+    record: np.void = np.array([(1000 + idx, idx / 2, (255, idx))], fields_dtype(FIELDS))[0]
+    return record
+
+
 class FakeCamera:
     """A detector in the hands of the test: small frames that hold their own number.
 
@@ -62,10 +77,12 @@ class FakeCamera:
     Threads: everything from any thread.
     """
 
-    def __init__(self, buffers: int = 8, keepable: bool = True) -> None:
+    def __init__(self, buffers: int = 8, keepable: bool = True, *, fields: bool = False) -> None:
         self.buffers = buffers
         self.keepable = keepable
         """What its frames say of themselves."""
+        self.fields = FIELDS if fields else ()
+        """Values that come with every frame."""
         self.calls: list[str] = []
         """Calls to the control part, in order."""
         self.broken: dict[str, Exception] = {}
@@ -236,7 +253,8 @@ class FakeSource(FrameSource):
             return None
         data = lease.array((1, 2, 3), np.uint16)
         data[...] = idx
-        return Frame(idx, data, lease, keepable=self._camera.keepable)
+        fields = told_of(idx) if self._camera.fields else None
+        return Frame(idx, data, lease, keepable=self._camera.keepable, fields=fields)
 
     def interrupt(self) -> None:
         with self._camera.changed:
@@ -246,6 +264,10 @@ class FakeSource(FrameSource):
     @property
     def keeps_rows(self) -> bool:
         return True
+
+    @property
+    def frame_fields(self) -> tuple[FrameField, ...]:
+        return self._camera.fields
 
     def expected_frames(self) -> int | None:
         nb_frames = self._nb_frames

@@ -106,13 +106,17 @@ class TaskSuite:
         task = _resolved(case)
         if not isinstance(task, Transform):
             pytest.skip("a reduction makes no frame")
-        frame = dataclasses.replace(_frame(case, 3), timestamp_s=1.7e9, validity=Validity.PARTIAL)
+        told = np.zeros(1, [("packets", "u4")])[0]
+        frame = dataclasses.replace(
+            _frame(case, 3), timestamp_s=1.7e9, validity=Validity.PARTIAL, fields=told
+        )
 
         result = task.process(frame)
 
         assert result.idx == 3, "the index must stay"
         assert result.timestamp_s == 1.7e9, "the time must stay"
         assert result.validity is Validity.PARTIAL, "a partial frame must stay marked"
+        assert result.fields is told, "what the camera tells must stay"
 
     def test_what_comes_in_is_left_untouched(self, case: TaskCase) -> None:
         task = _resolved(case)

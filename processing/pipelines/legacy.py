@@ -334,6 +334,8 @@ class _Builder:
             expected_rows=expected,
             # Without fixed rows nothing else tells which frame is which.
             with_frame_idx=params.include_frame_idx or not context.keeps_rows,
+            # A sum is of several frames, of which each has its own.
+            fields=() if where == "saving" and self.depth > 1 else context.frame_fields,
         )
         self.sinks[where] = sink
         self.savings.append(params)

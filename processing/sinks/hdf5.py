@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lima2_core.clock import Clock, SystemClock
+from lima2_core.data.fields import FrameField
 from lima2_core.data.frame import FrameSpec
 from lima2_core.errors import StorageError
 from lima2_core.flow.sink import Row, Sink
@@ -73,6 +74,7 @@ class Hdf5Sink(Sink):
         expected_rows: of this receiver, if known; the last of them completes its file.
         with_frame_idx: whether the number of each row in the acquisition is saved, even if
             ``params`` do not ask for it.
+        fields: what the camera tells of every frame, to be saved beside it.
 
     Threads: `stats` from any thread; the rest one at a time.
     """
@@ -87,6 +89,7 @@ class Hdf5Sink(Sink):
         *,
         expected_rows: int | None = None,
         with_frame_idx: bool = False,
+        fields: Sequence[FrameField] = (),
         clock: Clock | None = None,
     ) -> None:
         self._params = params
@@ -94,6 +97,7 @@ class Hdf5Sink(Sink):
         self._metadata = metadata
         self._expected_rows = expected_rows or None
         self._with_frame_idx = with_frame_idx or params.include_frame_idx
+        self._fields = tuple(fields)
         self._clock = clock or SystemClock()
         self._layout: FileLayout | None = None
         self._image = b""
@@ -183,7 +187,9 @@ class Hdf5Sink(Sink):
         from processing.sinks.hdf5_layout import FileLayout, file_image
 
         rows = min(self._params.nb_frames_per_file, self._expected_rows or sys.maxsize)
-        self._layout = FileLayout.of(self._params, self._spec, rows, self._with_frame_idx)
+        self._layout = FileLayout.of(
+            self._params, self._spec, rows, self._with_frame_idx, self._fields
+        )
         self._image = file_image(self._layout, self._params, self._spec, self._metadata)
 
     def _add(self, row: Row) -> None:
@@ -191,9 +197,10 @@ class Hdf5Sink(Sink):
             raise ValueError(f"row {row.local} came where row {self._next} was due")
         file = self._file or self._new_file(row.local)
         if isinstance(row.value, EncodedChunk):
-            file.add(row.idx, row.value.validity, row.value.data)
+            chunk = row.value
+            file.add(row.idx, chunk.validity, chunk.data, chunk.fields)
             self._frames += 1
-            self._bytes += row.value.nbytes
+            self._bytes += chunk.nbytes
         elif row.gap is not None:
             file.add(row.idx, row.gap.cause, None)
         else:

@@ -12,6 +12,7 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
+from lima2_core.data.fields import nothing_told
 from lima2_core.data.frame import Validity
 from lima2_core.ids import FrameIdx
 from processing.sinks.hdf5_layout import FileLayout
@@ -51,6 +52,8 @@ class GrowingFile:
         self._side_rows = 0  # of those, already in validity and frame_idx
         self._validity: list[Validity] = []
         self._frame_idx: list[FrameIdx] = []
+        self._fields: list[np.void] = []
+        self._nothing_told = nothing_told(layout.fields)
         # Under its own name it must never be unlocked: a reader would take it for complete.
         try:
             draft.write_bytes(image)
@@ -62,7 +65,13 @@ class GrowingFile:
         self._origin = (0,) * len(layout.frame_shape)
         self._write_time(layout.start_time, wall_s)
 
-    def add(self, idx: FrameIdx, validity: Validity, chunk: bytes | NDArray[Any] | None) -> None:
+    def add(
+        self,
+        idx: FrameIdx,
+        validity: Validity,
+        chunk: bytes | NDArray[Any] | None,
+        fields: np.void | None = None,
+    ) -> None:
         """Write the next row; without a chunk it reads as zeros. After an error: `finish`."""
         if chunk is not None:
             self._index_is_stale = True
@@ -70,6 +79,8 @@ class GrowingFile:
             self._index_is_stale = False
         self._validity.append(validity)
         self._frame_idx.append(idx)
+        if self._layout.fields:
+            self._fields.append(self._nothing_told if fields is None else fields)
         if self.rows == 0:
             self._reserve()
         self.rows += 1
@@ -114,7 +125,7 @@ class GrowingFile:
     def _per_row(self) -> list[str]:
         layout = self._layout
         side = [layout.validity, layout.frame_idx] if layout.with_frame_idx else [layout.validity]
-        return [layout.data, *side]
+        return [layout.data, *side, *(layout.field(field.name) for field in layout.fields)]
 
     def _reserve(self) -> None:
         """Take space on the medium for all that HDF5 will write besides frames.
@@ -135,6 +146,11 @@ class GrowingFile:
         self._write_rows(self._layout.validity, rows, self._validity)
         if self._layout.with_frame_idx:
             self._write_rows(self._layout.frame_idx, rows, self._frame_idx)
+        if self._layout.fields:
+            records = np.array(self._fields, self._nothing_told.dtype)
+            for field in self._layout.fields:
+                self._file[self._layout.field(field.name)][rows] = records[field.name]
+            self._fields.clear()
         self._side_rows = rows.stop
         self._validity.clear()
         self._frame_idx.clear()
@@ -150,5 +166,6 @@ class GrowingFile:
 
 def _opened(path: Path, layout: FileLayout) -> h5py.File:
     """The file, locked, in the oldest format: that is readable after a crash, and by all."""
-    reserve_bytes = min((layout.rows // _ROWS_PER_NODE + 8) * _NODE_BYTES, _MAX_RESERVE_BYTES)
+    nodes = layout.rows // _ROWS_PER_NODE + 8 + len(layout.fields)
+    reserve_bytes = min(nodes * _NODE_BYTES, _MAX_RESERVE_BYTES)
     return h5py.File(path, "r+", libver="earliest", meta_block_size=reserve_bytes)

@@ -7,7 +7,7 @@ made once in memory; every file starts as a copy of these bytes (see `hdf5_files
 from __future__ import annotations
 
 import uuid
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib import metadata as distribution
 from typing import Any
@@ -16,6 +16,7 @@ import h5py
 import numpy as np
 from h5py import h5d, h5s, h5t
 
+from lima2_core.data.fields import FrameField
 from lima2_core.data.frame import FrameSpec, Validity
 from processing.codecs import CODECS
 from processing.saving import FileMetadata, SavingParams
@@ -26,6 +27,8 @@ NO_FRAME_IDX = 2**32 - 1
 _TIME = h5py.string_dtype("ascii", 32)
 _ROWS_PER_SIDE_CHUNK = 65536
 """Large, so that nothing new has to be allocated while rows come."""
+_MAX_SIDE_CHUNK_BYTES = 2**22
+"""Of what a camera tells of every frame, which may be more than a number."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,10 +44,17 @@ class FileLayout:
     rows: int
     frame_shape: tuple[int, ...]
     with_frame_idx: bool
+    fields: tuple[FrameField, ...] = ()
+    """What the camera tells of every frame."""
 
     @classmethod
     def of(
-        cls, params: SavingParams, spec: FrameSpec, rows: int, with_frame_idx: bool
+        cls,
+        params: SavingParams,
+        spec: FrameSpec,
+        rows: int,
+        with_frame_idx: bool,
+        fields: Sequence[FrameField] = (),
     ) -> FileLayout:
         """The layout that ``params`` ask for."""
         bands = spec.shape[0]
@@ -57,6 +67,7 @@ class FileLayout:
             rows=rows,
             frame_shape=spec.shape[1:] if flat else spec.shape,
             with_frame_idx=with_frame_idx,
+            fields=tuple(fields),
         )
 
     @property
@@ -73,6 +84,10 @@ class FileLayout:
     def frame_idx(self) -> str:
         """Path of the number of each row in the acquisition."""
         return f"{self.detector}/frame_idx"
+
+    def field(self, name: str) -> str:
+        """Path of something that the camera tells of every frame."""
+        return f"{self.detector}/frame_metadata/{name}"
 
     @property
     def start_time(self) -> str:
@@ -99,6 +114,7 @@ def file_image(
         _make_groups(file, layout, params, metadata)
         _make_data(file, layout, params, spec)
         _make_side_data(file, layout)
+        _make_fields(file, layout)
         _make_links(file, layout)
         file.flush()
         return bytes(file.id.get_file_image())
@@ -211,6 +227,27 @@ def _make_side_data(file: h5py.File, layout: FileLayout) -> None:
         detector.create_dataset(
             "frame_idx", dtype=np.uint32, fillvalue=np.uint32(NO_FRAME_IDX), **shape
         )
+
+
+def _make_fields(file: h5py.File, layout: FileLayout) -> None:
+    """What the camera tells of each frame; the fill values say that it told nothing."""
+    if not layout.fields:
+        return
+    group = _group(file[layout.detector], "frame_metadata", "NXcollection")
+    group.attrs["description"] = "told by the camera for every row; all bits set: nothing was told"
+    for field in layout.fields:
+        most = max(1, _MAX_SIDE_CHUNK_BYTES // max(1, field.nbytes))
+        shape = (layout.rows, *field.shape)
+        dataset = group.create_dataset(
+            field.name,
+            dtype=field.dtype,
+            shape=shape,
+            maxshape=shape,
+            chunks=(min(layout.rows, _ROWS_PER_SIDE_CHUNK, most), *field.shape),
+            fillvalue=field.fill,
+        )
+        dataset.attrs["units"] = field.unit
+        dataset.attrs["description"] = field.doc
 
 
 def _make_links(file: h5py.File, layout: FileLayout) -> None:

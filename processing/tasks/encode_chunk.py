@@ -60,4 +60,4 @@ class EncodeChunk(Reduction):
             lease = frame.lease
         elif data is frame.data:
             data = frame.data.copy()
-        return EncodedChunk(data, frame.validity, lease, frame.timestamp_s)
+        return EncodedChunk(data, frame.validity, lease, frame.timestamp_s, frame.fields)

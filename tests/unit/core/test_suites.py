@@ -2,6 +2,7 @@
 
 import threading
 from contextlib import contextmanager
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -33,7 +34,7 @@ class Add(Transform):
         return self.made(frame, frame.data.astype(np.uint32) + 1)
 
     def made(self, frame, data):
-        return Frame(frame.idx, data, timestamp_s=frame.timestamp_s, validity=frame.validity)
+        return replace(frame, data=data, lease=None, keepable=True)
 
 
 class Total(Reduction):
@@ -55,9 +56,7 @@ class Crop(Add):
         return spec.changed(shape=(1, 2, 6))
 
     def process(self, frame):
-        return Frame(
-            frame.idx, frame.data[:, :2], frame.lease, True, frame.timestamp_s, frame.validity
-        )
+        return replace(frame, data=frame.data[:, :2])
 
 
 class TestAdd(TaskSuite):
@@ -90,6 +89,11 @@ class Lies(Add):
 class Forgets(Add):
     def made(self, frame, data):
         return Frame(FrameIdx(0), data)
+
+
+class ForgetsFields(Add):
+    def made(self, frame, data):
+        return Frame(frame.idx, data, timestamp_s=frame.timestamp_s, validity=frame.validity)
 
 
 class Spoils(Add):
@@ -153,6 +157,7 @@ class TakesAnything(Add):
         (Nameless, "test_it_has_a_name_for_messages"),
         (Lies, "test_what_comes_out_was_announced"),
         (Forgets, "test_a_frame_stays_the_frame_it_is"),
+        (ForgetsFields, "test_a_frame_stays_the_frame_it_is"),
         (Spoils, "test_what_comes_in_is_left_untouched"),
         (Remembers, "test_nothing_is_kept_from_one_frame_to_the_next"),
         (Reuses, "test_results_do_not_change_with_the_next_frame"),

@@ -18,11 +18,13 @@ from lima2_core.data.geometry import Affine
 from lima2_core.errors import StorageError
 from lima2_core.flow.sink import Row
 from lima2_core.ids import AcqId
+from lima2_core.testing.fake_camera import FIELDS, told_of
 from processing.codecs import CODECS
 from processing.saving import FileMetadata, SavingParams
 from processing.sinks.hdf5 import FLUSH_PERIOD_S, Hdf5Sink
 from processing.tasks.encode_chunk import EncodeChunk
 
+DETECTOR = "entry_0000/instrument/detector"
 DATA = "entry_0000/instrument/detector/data"
 VALIDITY = "entry_0000/instrument/detector/validity"
 FRAME_IDX = "entry_0000/instrument/detector/frame_idx"
@@ -55,7 +57,17 @@ def image(number, spec=SPEC):
 class Writer:
     """A sink with the task before it: takes frames by their number."""
 
-    def __init__(self, folder, spec=SPEC, *, expected=None, frame_idx=False, stride=1, **changed):
+    def __init__(
+        self,
+        folder,
+        spec=SPEC,
+        *,
+        expected=None,
+        frame_idx=False,
+        fields=(),
+        stride=1,
+        **changed,
+    ):
         changed = {"base_path": str(folder), "nb_frames_per_file": 4, **changed}
         self.params = SavingParams(enabled=True, **changed)
         self.task = EncodeChunk(self.params)
@@ -63,12 +75,14 @@ class Writer:
         self.clock = ManualClock()
         self.spec = spec
         self.stride = stride
+        self.fields = fields
         self.sink = Hdf5Sink(
             self.params,
             spec,
             METADATA,
             expected_rows=expected,
             with_frame_idx=frame_idx,
+            fields=fields,
             clock=self.clock,
         )
 
@@ -76,7 +90,10 @@ class Writer:
         return self.params.path(number)
 
     def row(self, local, validity=Validity.VALID):
-        frame = Frame(local * self.stride, image(local, self.spec), validity=validity)
+        fields = told_of(local) if self.fields else None
+        frame = Frame(
+            local * self.stride, image(local, self.spec), validity=validity, fields=fields
+        )
         return Row(local, frame.idx, self.task.process(frame))
 
     def gap(self, local, cause):
@@ -185,6 +202,52 @@ def test_a_gap_keeps_its_row_and_says_why(tmp_path):
         assert codes == {code.name: code.value for code in Validity}
     assert writer.sink.stats().frames_saved == 2
     assert writer.sink.stats().rows_saved == 5
+
+
+def test_what_the_camera_tells_of_each_frame_is_beside_it(tmp_path):
+    writer = Writer(tmp_path, fields=FIELDS)
+    writer.sink.open()
+    writer.write(0)
+    writer.sink.write([writer.gap(1, Validity.DROPPED)])
+    writer.clock.s += FLUSH_PERIOD_S
+    writer.write(2, 3, 4, 5)
+    writer.sink.close()
+
+    nothing = 2**64 - 1
+    with h5py.File(writer.path(0)) as file:
+        group = file[f"{DETECTOR}/frame_metadata"]
+        assert group.attrs["NX_class"] == "NXcollection"
+        assert list(group) == ["bunch_id", "delay", "packets"]
+        assert group["bunch_id"].dtype == np.uint64
+        assert group["bunch_id"][()].tolist() == [1000, nothing, 1002, 1003]
+        assert group["bunch_id"].fillvalue == nothing
+        assert group["bunch_id"].attrs["description"] == "bunch that made the frame"
+        assert group["delay"].attrs["units"] == "s"
+        assert np.array_equal(group["delay"], np.float32([0, np.nan, 1, 1.5]), equal_nan=True)
+        assert group["packets"][()].tolist() == [[255, 0], [255, 255], [255, 2], [255, 3]]
+    with h5py.File(writer.path(1)) as file:
+        assert file[f"{DETECTOR}/frame_metadata/bunch_id"][()].tolist() == [1004, 1005]
+
+
+def test_a_frame_of_which_nothing_was_told_reads_as_a_gap_does(tmp_path):
+    writer = Writer(tmp_path, fields=FIELDS)
+    chunk = writer.task.process(Frame(0, image(0)))
+
+    writer.sink.open()
+    writer.sink.write([Row(0, 0, chunk)])
+    writer.sink.close()
+
+    with h5py.File(writer.path(0)) as file:
+        assert file[f"{DETECTOR}/frame_metadata/packets"][()].tolist() == [[255, 255]]
+
+
+def test_without_such_values_there_is_no_place_for_them(tmp_path):
+    writer = Writer(tmp_path)
+
+    writer.run(1)
+
+    with h5py.File(writer.path(0)) as file:
+        assert "frame_metadata" not in file[DETECTOR]
 
 
 def test_a_file_appears_with_its_first_row_and_is_locked_until_it_is_full(tmp_path):
