@@ -57,11 +57,11 @@ class FaultRule:
         )
 
     @classmethod
-    def from_text(cls, text: str) -> FaultRule:
+    def from_text(cls, text: str, where: str = "fault") -> FaultRule:
         """Read ``drop:frame=3,packet=5``.
 
         Raises:
-            ParamError: it is not written so.
+            ParamError: it is not written so; the path is ``where``.
         """
         kind, _, rest = text.partition(":")
         allowed = {item.name for item in fields(cls)} - {"kind"}
@@ -75,7 +75,7 @@ class FaultRule:
             return cls(FaultKind(kind), **values)
         except ValueError as error:
             raise ParamError(
-                f"{text!r} is no fault ({error}); write drop:frame=3,packet=5", path="fault"
+                f"{text!r} is no fault ({error}); write drop:frame=3,packet=5", path=where
             ) from error
 
 
@@ -101,11 +101,11 @@ class FaultMix:
         }
 
     @classmethod
-    def from_text(cls, text: str, seed: int) -> FaultMix:
+    def from_text(cls, text: str, seed: int, where: str = "mix") -> FaultMix:
         """Read ``drop=0.01,double=0.001``.
 
         Raises:
-            ParamError: it is not written so.
+            ParamError: it is not written so; the path is ``where``.
         """
         try:
             parts = [part.split("=") for part in text.split(",")]
@@ -114,7 +114,7 @@ class FaultMix:
                 raise ValueError("shares are 0 to 1, together at most 1")
         except ValueError as error:
             raise ParamError(
-                f"{text!r} is no mix of faults ({error}); write drop=0.01,double=0.001", path="mix"
+                f"{text!r} is no mix of faults ({error}); write drop=0.01,double=0.001", path=where
             ) from error
         return cls(rates, seed)
 

@@ -150,19 +150,20 @@ class PortShape:
         return PacketLayout(
             header_bytes=HEADER_BYTES,
             payload_bytes=PAYLOAD_BYTES,
-            frame=_field("frame_number"),
-            packet=_field("packet_number"),
+            frame=wire_field("frame_number"),
+            packet=wire_field("packet_number"),
             packets=self.packets,
             first_packet=self.first_packet,
             checks=(
-                Check(_field("detector_type"), DETECTOR_TYPE, "detector type"),
-                Check(_field("version"), HEADER_VERSION, "header version"),
+                Check(wire_field("detector_type"), DETECTOR_TYPE, "detector type"),
+                Check(wire_field("version"), HEADER_VERSION, "header version"),
             ),
             fill=FILL,
         )
 
 
-def _field(name: str) -> Field:
+def wire_field(name: str) -> Field:
+    """A field of the header, for the packet engine."""
     known = HEADER.fields
     assert known is not None  # HEADER is a structure
     dtype, offset = known[name][:2]

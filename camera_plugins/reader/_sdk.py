@@ -10,6 +10,10 @@ from typing import Any, Literal, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from camera_plugins.reader.rows import RowTable
+from lima2_core.data.fields import FrameField
+from lima2_core.data.frame import Validity
+
 FileType = Literal["nexus", "edf", "cbf", "tiff"]
 _CBF_TEXT_BYTES = 8 * 1024
 """Where fabio looks for the binary section."""
@@ -34,6 +38,16 @@ class FrameFile(Protocol):
     """(bands, rows, cols)."""
     dtype: np.dtype[Any]
     """In the byte order of this computer."""
+    fields: tuple[FrameField, ...]
+    """Values that it tells of every frame."""
+
+    def row(self, number: int) -> tuple[Validity, np.void | None]:
+        """What became of one frame, and what the camera told of it.
+
+        Raises:
+            FileError: it cannot be read.
+        """
+        ...
 
     def read(self, number: int, into: NDArray[Any]) -> None:
         """Read one frame.
@@ -77,6 +91,7 @@ class _NexusFile:
                     "columns) or 4 (frames, bands, rows, columns)",
                     in_dataset=True,
                 )
+            self._rows = self._table(path)
         except FileError:
             self._file.close()
             raise
@@ -84,6 +99,15 @@ class _NexusFile:
         bands, rows, cols = (1, 1, *self._data.shape[1:])[-3:]
         self.shape = (int(bands), int(rows), int(cols))
         self.dtype = self._data.dtype.newbyteorder("=")
+        self.fields = self._rows.fields
+
+    def row(self, number: int) -> tuple[Validity, np.void | None]:
+        try:
+            return self._rows.row(number)
+        except _HDF5_ERRORS as error:
+            raise FileError(
+                f"what became of the frames of {self._file.filename} cannot be read: {error}"
+            ) from error
 
     def _dataset(self, kind: type, path: Path, name: str) -> Any:
         try:
@@ -93,6 +117,14 @@ class _NexusFile:
         if not isinstance(found, kind):
             raise FileError(f"{name!r} of {path} is a group, no dataset", in_dataset=True)
         return found
+
+    def _table(self, path: Path) -> RowTable:
+        from h5py import check_enum_dtype
+
+        try:
+            return RowTable(self._data, check_enum_dtype)
+        except _HDF5_ERRORS as error:
+            raise FileError(f"what {path} tells of its frames cannot be read: {error}") from error
 
     def read(self, number: int, into: NDArray[Any]) -> None:
         try:
@@ -108,6 +140,7 @@ class _ImageFile:
     """A file of one or more images, read by fabio."""
 
     _CLASSES = {"edf": "edfimage", "cbf": "cbfimage", "tiff": "tifimage"}  # noqa: RUF012
+    fields: tuple[FrameField, ...] = ()
 
     def __init__(self, kind: FileType, path: Path) -> None:
         from fabio import fabioformats
@@ -125,6 +158,9 @@ class _ImageFile:
             raise FileError(f"{path} holds no image of grey values")
         self.shape = (1, *first.shape)
         self.dtype = first.dtype.newbyteorder("=")
+
+    def row(self, number: int) -> tuple[Validity, np.void | None]:
+        return Validity.VALID, None
 
     def read(self, number: int, into: NDArray[Any]) -> None:
         about = f"image {number} of {self._path}"

@@ -13,6 +13,7 @@ import numpy as np
 
 from camera_plugins.reader._sdk import FileError, FileType, FrameFile, open_frames
 from camera_plugins.reader.params import ReaderDetParams
+from lima2_core.data.fields import FrameField
 from lima2_core.data.frame import pixel_type_of
 from lima2_core.errors import ParamError
 
@@ -36,6 +37,8 @@ class Recording:
     """Numbers, among all recorded frames, of those to play."""
     shape: tuple[int, int, int]
     dtype: np.dtype[Any]
+    fields: tuple[FrameField, ...] = ()
+    """Values that come with every frame."""
 
     def place(self, frame: int) -> tuple[int, int]:
         """File and place in it of a played frame; after the last comes the first again."""
@@ -52,6 +55,9 @@ class Recording:
             text = f"{self.files[number]} has frames {file.shape} {file.dtype}"
             file.close()
             raise FileError(f"{text}, the first file {self.shape} {self.dtype}")
+        if file.fields != self.fields:
+            file.close()
+            raise FileError(f"{self.files[number]} tells of its frames what the first does not")
         return file
 
 
@@ -108,6 +114,7 @@ def find(det: ReaderDetParams, data_root: str) -> Recording:
         chosen=_chosen(det, total),
         shape=first.shape,
         dtype=first.dtype,
+        fields=first.fields,
     )
 
 
@@ -116,12 +123,13 @@ class _Described:
     nb_frames: int
     shape: tuple[int, int, int]
     dtype: np.dtype[Any]
+    fields: tuple[FrameField, ...]
 
 
 def _described(kind: FileType, path: Path, dataset: str) -> _Described:
     file = open_frames(kind, path, dataset)
     try:
-        return _Described(file.nb_frames, file.shape, file.dtype)
+        return _Described(file.nb_frames, file.shape, file.dtype, file.fields)
     finally:
         file.close()
 

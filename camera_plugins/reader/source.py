@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections import deque
+from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 from numpy.typing import NDArray
 
 from camera_plugins.reader._sdk import FileError, FrameFile
@@ -14,7 +16,8 @@ from camera_plugins.reader.params import ReaderParams
 from lima2_core.camera.api import CameraEnv, CameraReceiver, SourceRequest
 from lima2_core.camera.exposures import ENDLESS, Exposures
 from lima2_core.camera.paced import BATCH, PacedSource
-from lima2_core.data.frame import Frame, FrameSpec, Gap
+from lima2_core.data.fields import FrameField
+from lima2_core.data.frame import Frame, FrameSpec, Gap, Validity
 from lima2_core.data.memory import BufferPool, Lease, PoolSet
 from lima2_core.errors import CameraError, ParamError
 from lima2_core.ids import FrameIdx
@@ -23,6 +26,19 @@ _OPEN_LIMIT_S = 0.5
 """How long Prepare may take for reading ahead."""
 _LEASE_WAIT_S = 0.02
 """How long to wait for a free buffer before looking around again."""
+
+
+_PRESENT = (Validity.VALID, Validity.PARTIAL)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Recorded:
+    """A frame that was read, or one that is missing in the file: then without data."""
+
+    validity: Validity
+    data: NDArray[Any] | None = None
+    lease: Lease | None = None
+    fields: np.void | None = None
 
 
 class ReaderReceiver(CameraReceiver):
@@ -37,6 +53,9 @@ class ReaderReceiver(CameraReceiver):
 
 class ReaderSource(PacedSource):
     """Gives recorded frames, dealt out in turn, each when its exposure would end.
+
+    What a file of this suite tells of a frame comes with it again, and frames that are missing
+    there are gaps here.
 
     Shapes: (bands, rows, cols) as recorded.
     """
@@ -54,7 +73,7 @@ class ReaderSource(PacedSource):
         self._pool: BufferPool | None = None
         self._file: FrameFile | None = None
         self._file_number = -1
-        self._ahead: deque[tuple[NDArray[Any], Lease]] = deque()
+        self._ahead: deque[_Recorded] = deque()
         """The frames from `_next` on that have been read."""
         self._unreadable = False
         """Whether reading ahead has met a frame that cannot be read."""
@@ -63,6 +82,10 @@ class ReaderSource(PacedSource):
         self._recording = recording_of(self._params, self._env)
         self._nb_frames = frames_to_play(self._params, self._recording) or ENDLESS
         return FrameSpec(shape=self._recording.shape, dtype=self._recording.dtype)
+
+    @property
+    def frame_fields(self) -> tuple[FrameField, ...]:
+        return () if self._recording is None else self._recording.fields
 
     def open(self, pools: PoolSet) -> None:
         nbytes = self.resolve().nbytes
@@ -102,10 +125,17 @@ class ReaderSource(PacedSource):
         while self._next < ready and len(frames) < BATCH:
             if not self._ahead and (frames or not self._read(self._next, _LEASE_WAIT_S)):
                 break  # what is there need not wait for the next to be read
-            data, lease = self._ahead.popleft()
-            time_s = self._clock.wall_s() if self._fast else self._timestamp_s(self._next)
-            # Not keepable: who holds them holds up the reading.
-            frames.append(Frame(self._next, data, lease, False, time_s))
+            read = self._ahead.popleft()
+            if read.data is None:
+                frames.append(Gap(self._next, read.validity, "it is missing in the file"))
+            else:
+                time_s = self._clock.wall_s() if self._fast else self._timestamp_s(self._next)
+                # Not keepable: who holds them holds up the reading.
+                frames.append(
+                    Frame(
+                        self._next, read.data, read.lease, False, time_s, read.validity, read.fields
+                    )
+                )
             self._next = next(self._indices)
         return frames
 
@@ -130,10 +160,6 @@ class ReaderSource(PacedSource):
         recording, pool = self._recording, self._pool
         if recording is None or pool is None:
             raise CameraError("the reader is not open")
-        lease = pool.lease(wait_s)
-        if lease is None:
-            return False
-        image = lease.array(recording.shape, recording.dtype)
         number, place = recording.place(frame)
         try:
             file = self._opened(recording, number)
@@ -142,12 +168,20 @@ class ReaderSource(PacedSource):
                     f"{recording.files[number]} ends after {file.nb_frames} frames, "
                     f"{place + 1} were expected"
                 )
+            validity, fields = file.row(place)
+            if validity not in _PRESENT:
+                self._ahead.append(_Recorded(validity))
+                return True
+            lease = pool.lease(wait_s)
+            if lease is None:
+                return False
+            image = lease.array(recording.shape, recording.dtype)
             file.read(place, image)
         except FileError as error:
             raise CameraError(
                 f"frame {frame} cannot be played: {error}", frame_idx=frame
             ) from error
-        self._ahead.append((image, lease))
+        self._ahead.append(_Recorded(validity, image, lease, fields))
         return True
 
     def _opened(self, recording: Recording, number: int) -> FrameFile:

@@ -135,6 +135,9 @@ class CameraControl(ABC):
     def nb_frames_acquired(self) -> int:
         """Frames exposed to their end in the current or last acquisition."""
 
+    def release(self) -> None:
+        """Let go of the detector for good; must be harmless at any time."""
+
 
 @dataclass(frozen=True, slots=True)
 class SourceRequest:
@@ -227,6 +230,10 @@ class CameraReceiver(ABC):
     @abstractmethod
     def source(self, request: SourceRequest) -> FrameSource:
         """The source of one run; without effects until it is opened."""
+
+    def counters(self) -> Mapping[str, Any]:
+        """What is counted beside frames, as plain values; from any thread."""
+        return {}
 
     def close(self) -> None:
         """Let go of everything."""

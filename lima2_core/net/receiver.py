@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
+import os
 import select
 import time
 from collections import deque
@@ -19,7 +21,7 @@ from lima2_core.errors import CameraError, StateError
 from lima2_core.net.layout import PacketLayout
 from lima2_core.net.port import NO_END, Port, PortOptions
 from lima2_core.net.stats import PortStats
-from lima2_core.net.table import row_dtype
+from lima2_core.net.table import read_bell, row_dtype
 
 log = logging.getLogger(__name__)
 
@@ -113,7 +115,7 @@ class FrameReceiver:
     Raises:
         CameraError: an address cannot be used, or a listener does not start.
 
-    Threads: one at a time, except `stats`.
+    Threads: one at a time, except `stats` and `wake`.
     """
 
     def __init__(
@@ -138,6 +140,7 @@ class FrameReceiver:
         self._short = False
         self._held_up_since_s = 0.0
         self._running = False
+        self._alarm = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         try:
             for at in addresses:
                 self.ports.append(
@@ -194,7 +197,7 @@ class FrameReceiver:
             self._collect()
             frames = self._merge()
             left_s = until_s - time.monotonic()
-            if frames or left_s <= 0 or not self._running:
+            if frames or left_s <= 0 or not self._running or read_bell(self._alarm):
                 return frames
             self._hurry()
             # A slot that comes back to the pool rings no bell.
@@ -223,6 +226,11 @@ class FrameReceiver:
         self._forget()
         return frames
 
+    def wake(self) -> None:
+        """Let `next_frames` return now, or at its next call, whatever there is."""
+        with contextlib.suppress(OSError):  # closed meanwhile
+            os.eventfd_write(self._alarm, 1)
+
     def stats(self) -> tuple[PortStats, ...]:
         """Snapshot of each port."""
         return tuple(port.stats() for port in self.ports)
@@ -233,6 +241,9 @@ class FrameReceiver:
         for port in self.ports:
             port.close()
         self._forget()
+        if self._alarm >= 0:
+            os.close(self._alarm)
+            self._alarm = -1
 
     def _forget(self) -> None:
         self._pending.clear()
@@ -347,6 +358,7 @@ class FrameReceiver:
 
     def _wait(self, timeout_s: float) -> None:
         poll = select.poll()
+        poll.register(self._alarm, select.POLLIN)
         for port in self.ports:
             for fd in port.fds:
                 poll.register(fd, select.POLLIN)

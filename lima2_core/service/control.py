@@ -213,6 +213,7 @@ class ControlService:
             self._mailbox.call(lambda: self._feed(Event.TERMINATE), COMMAND_S)
         finally:
             self._mailbox.close()
+            self._camera.release()
             self.events.put(None)
 
     # On the mailbox thread

@@ -66,6 +66,7 @@ class LocalCamera:
             opened.callback(receiver.close)
             self._source = receiver.source(SourceRequest(acq_id, params, Share()))
             opened.callback(self._source.close)
+            opened.callback(self.control.release)
             opened.callback(self.control.close)
             opened.callback(self.control.stop)
             self.control.check(params)

@@ -105,6 +105,7 @@ class CameraRig:
     def close(self) -> None:
         """Let go of everything."""
         self.end_run()
+        self.control.release()
         for receiver in self.receivers:
             receiver.close()
 

@@ -9,6 +9,7 @@ import pytest
 
 from lima2_core import registry
 from lima2_core.testing.camera_suite import CameraCase, CameraSuite
+from tests.ports import free_udp_addresses
 
 QUICK = {"acq": {"expo_time": 2000, "latency_time": 0}}
 
@@ -39,8 +40,23 @@ def reader(folder: Path) -> CameraCase:
     )
 
 
+def jungfrau(folder: Path) -> CameraCase:
+    det = {"readout_rows": 8, "nb_buffers": 24}
+    return CameraCase(
+        registry.load(registry.CAMERAS, "Jungfrau"),
+        tree={**QUICK, "det": det},
+        properties={"modules": "6", "udp_addresses": free_udp_addresses(3, 6)},
+        lossy={**QUICK, "det": {**det, "emulator": {"faults": ["drop:frame=4"]}}},
+        partial={**QUICK, "det": {**det, "dispatch_mode": "partial_frame"}},
+    )
+
+
 # Cameras that need more than their defaults.
-CASES: dict[str, Callable[[Path], CameraCase]] = {"Simulator": simulator, "Reader": reader}
+CASES: dict[str, Callable[[Path], CameraCase]] = {
+    "Simulator": simulator,
+    "Reader": reader,
+    "Jungfrau": jungfrau,
+}
 
 
 class TestCameras(CameraSuite):
@@ -58,4 +74,4 @@ def test_all_installed_cameras_load():
     }
 
     assert failures == {}
-    assert {"Simulator", "Reader"} <= set(registry.names(registry.CAMERAS))
+    assert {"Simulator", "Reader", "Jungfrau"} <= set(registry.names(registry.CAMERAS))

@@ -7,6 +7,7 @@ the clock of the computer.
 from camera_plugins.jungfrau.emulator.account import Account, LineAccount
 from camera_plugins.jungfrau.emulator.images import (
     ImageSource,
+    dark_images,
     numbered_image,
     numbered_images,
     pattern_image,
@@ -21,6 +22,7 @@ __all__ = [
     "EmulatorConfig",
     "ImageSource",
     "LineAccount",
+    "dark_images",
     "numbered_image",
     "numbered_images",
     "pattern_image",

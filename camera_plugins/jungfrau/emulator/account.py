@@ -30,16 +30,19 @@ class LineAccount:
     """Delayed packets that came after the first one of the frame after the next."""
     masks: dict[int, NDArray[np.bool_]] = field(default_factory=dict)
     """By frame number: the packets that were sent whole and in time. Shapes: (packets,)."""
+    whole: int = 0
+    """Complete frames of which no mask is kept."""
 
     @property
     def in_time(self) -> int:
         """Packets that belong into the frames."""
-        return sum(int(np.count_nonzero(mask)) for mask in self.masks.values())
+        masks = sum(int(np.count_nonzero(mask)) for mask in self.masks.values())
+        return masks + self.whole * self.packets
 
     @property
     def missing(self) -> int:
         """Packets that the frames lack."""
-        return len(self.masks) * self.packets - self.in_time
+        return (len(self.masks) + self.whole) * self.packets - self.in_time
 
     def count(self, kind: FaultKind) -> int:
         return self.faults.get(kind, 0)
@@ -55,7 +58,7 @@ class LineAccount:
             "port": self.port,
             "entry": self.entry,
             "packets": self.packets,
-            "frames": len(self.masks),
+            "frames": len(self.masks) + self.whole,
             "sent": self.sent,
             "refused": self.refused,
             "in_time": self.in_time,

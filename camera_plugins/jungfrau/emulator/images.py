@@ -11,6 +11,11 @@ from numpy.typing import NDArray
 from camera_plugins.jungfrau.wire import ADC_MASK, GAIN_SHIFT, MODULE_COLS, MODULE_ROWS
 from lima2_core.errors import ParamError
 
+_CODES = (0, 1, 3)
+"""Gain codes of the stages."""
+
+_NOISE_STORE = 2**23
+
 ImageSource = Callable[[int, int], NDArray[np.uint16]]
 """Gives the image of a module for (frame from 0, module): (512, 1024), contiguous."""
 
@@ -54,13 +59,13 @@ def repeated_image(image: NDArray[np.uint16]) -> ImageSource:
     return stacked_images(image[np.newaxis, np.newaxis])
 
 
-def stacked_images(images: NDArray[np.uint16]) -> ImageSource:
+def stacked_images(images: NDArray[np.uint16], where: str = "images") -> ImageSource:
     """Given images, again and again.
 
     Shapes: ``images`` (frames, 512, 1024) for every module, or (frames, modules, 512, 1024).
 
     Raises:
-        ParamError: they are no module images.
+        ParamError: they are no module images; the path is ``where``.
     """
     if images.ndim == 3:
         images = images[:, np.newaxis]
@@ -68,7 +73,7 @@ def stacked_images(images: NDArray[np.uint16]) -> ImageSource:
         raise ParamError(
             f"images of shape {images.shape}, type {images.dtype}; a module gives uint16 images "
             f"of {MODULE_ROWS} x {MODULE_COLS}",
-            path="images",
+            path=where,
         )
     images = np.ascontiguousarray(images)
     frames, modules = images.shape[:2]
@@ -76,5 +81,31 @@ def stacked_images(images: NDArray[np.uint16]) -> ImageSource:
     def image(frame: int, module: int) -> NDArray[np.uint16]:
         chosen: NDArray[np.uint16] = images[frame % frames, module % modules]
         return chosen
+
+    return image
+
+
+def dark_images(
+    pedestal: NDArray[np.float32], rms: NDArray[np.float32], stage: int, seed: int = 0
+) -> ImageSource:
+    """Frames without light: normal noise around the pedestals of one gain stage.
+
+    Each frame takes its noise from another place of a large store, so that it costs little.
+
+    Shapes: ``pedestal`` and ``rms`` (modules, 3, 512, 1024) ADU; unknown (NaN) counts as 0.
+    """
+    level, width = (np.nan_to_num(maps[:, stage]) for maps in (pedestal, rms))
+    code = np.uint16(_CODES[stage] << GAIN_SHIFT)
+    rng = np.random.default_rng(seed)
+    noise = rng.standard_normal(_NOISE_STORE, np.float32)
+    size = MODULE_ROWS * MODULE_COLS
+
+    def image(frame: int, module: int) -> NDArray[np.uint16]:
+        module %= len(level)
+        first = int(rng.integers(0, _NOISE_STORE - size))
+        drawn = noise[first : first + size].reshape(MODULE_ROWS, MODULE_COLS)
+        adc = np.clip(np.rint(level[module] + width[module] * drawn), 0, ADC_MASK)
+        words: NDArray[np.uint16] = adc.astype(np.uint16) | code
+        return words
 
     return image

@@ -42,6 +42,7 @@ class Line:
         account: to be filled.
         stride: distance of the frame numbers on this line.
         fields: header fields that do not change.
+        keep_masks: note the mask of every frame, not only of incomplete ones.
     """
 
     def __init__(
@@ -51,8 +52,11 @@ class Line:
         account: LineAccount,
         stride: int,
         fields: Mapping[str, int],
+        *,
+        keep_masks: bool = True,
     ) -> None:
         self.account = account
+        self._keep_masks = keep_masks
         self._shape = shape
         self._stride = stride
         self._headers = frame_headers(shape, **fields)
@@ -106,15 +110,18 @@ class Line:
             self._headers[name] = value
         self._headers["frame_number"] = number
         self._batch.base[:, 1::2] = self._addresses(image, PAYLOAD_BYTES)
-        self.account.masks[number] = np.zeros(self._shape.packets, np.bool_)
         due = [held for held in self._held if held[0] <= number]
         if faults or due:
             self._held = [held for held in self._held if held[0] > number]
+            self.account.masks[number] = np.zeros(self._shape.packets, np.bool_)
             self._send_disturbed(number, image, faults, due)
+            return
+        self._send_frame()
+        self._newest = number
+        if self._keep_masks:
+            self.account.masks[number] = np.ones(self._shape.packets, np.bool_)
         else:
-            self._send_frame()
-            self.account.masks[number][:] = True
-            self._newest = number
+            self.account.whole += 1
 
     def flush(self) -> None:
         """Send the delayed packets that are left."""

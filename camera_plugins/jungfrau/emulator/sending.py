@@ -49,6 +49,8 @@ class EmulatorConfig:
     """Of the first frame; one more with each."""
     daq_info: int = 0
     faults: Faults = field(default_factory=Faults)
+    keep_masks: bool = True
+    """Whether the account has the mask of every frame, not only of incomplete ones."""
 
     def __post_init__(self) -> None:
         PortShape(self.interfaces, self.rows)
@@ -70,7 +72,7 @@ class EmulatorConfig:
 class Emulator:
     """Sends one acquisition.
 
-    Threads: `run` on one, ``stop`` is asked on the same.
+    Threads: everything on one, where ``stop`` is asked, too.
     """
 
     def __init__(self, config: EmulatorConfig, images: ImageSource) -> None:
@@ -94,27 +96,42 @@ class Emulator:
                     "daq_info": config.daq_info,
                 }
                 account = LineAccount(module, port, entry, shape.packets)
-                lines.append(Line(shape, address, account, stride, fields))
+                lines.append(
+                    Line(shape, address, account, stride, fields, keep_masks=config.keep_masks)
+                )
             self._lines.append(lines)
         self.account = Account([line.account for lines in self._lines for line in lines])
+        self._start_s = 0.0
+        # Without a period frames have no duration either.
+        self._exposure_s = config.exposure_s if config.period_s else 0.0
 
     def run(self, stop: Callable[[], bool] = lambda: False) -> Account:
         """Send all frames; ``stop`` is asked before each one. Closes the sockets."""
-        config = self._config
-        start_s = time.perf_counter()
         try:
-            for index in range(config.frames):
-                if stop():
-                    break
-                self._wait_until(start_s + index * config.period_s)
-                self._send(index)
-                self.account.frames += 1
-            for lines in self._lines:
-                for line in lines:
-                    line.flush()
+            self.burst(self._config.frames, stop)
+            return self.finish()
         finally:
             self.close()
-        self.account.seconds = time.perf_counter() - start_s
+
+    def burst(self, frames: int, stop: Callable[[], bool] = lambda: False) -> None:
+        """Expose and send so many frames, the first one at once; ``stop`` is asked before each."""
+        now_s = time.perf_counter()
+        self._start_s = self._start_s or now_s
+        begun_s = now_s - self._start_s
+        for number in range(frames):
+            if stop():
+                break
+            exposed_s = begun_s + number * self._config.period_s
+            self._wait_until(self._start_s + exposed_s + self._exposure_s)
+            self._send(self.account.frames, exposed_s)
+            self.account.frames += 1
+
+    def finish(self) -> Account:
+        """Send the delayed packets that are left; what was done."""
+        for lines in self._lines:
+            for line in lines:
+                line.flush()
+        self.account.seconds = time.perf_counter() - self._start_s
         return self.account
 
     def close(self) -> None:
@@ -123,12 +140,12 @@ class Emulator:
             for line in lines:
                 line.close()
 
-    def _send(self, index: int) -> None:
+    def _send(self, index: int, exposed_s: float) -> None:
         config = self._config
         lines = self._lines[(config.first_entry + index) % len(self._lines)]
         fields = {
             "bunch_id": config.bunch_id + index,
-            "timestamp_100ns": round(index * config.period_s * _TICKS_PER_S),
+            "timestamp_100ns": round(exposed_s * _TICKS_PER_S) if config.period_s else 0,
         }
         for number, line in enumerate(lines):
             module, port = divmod(number, config.interfaces)

@@ -1,0 +1,235 @@
+"""The emulated detector as a back-end: a process of its own that sends over real sockets."""
+
+from __future__ import annotations
+
+import json
+import mmap
+import os
+import socket
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Final
+
+from camera_plugins.jungfrau.backend import Backend, Setup
+from camera_plugins.jungfrau.emulator.process import ENDLESS, MESSAGE_BYTES, SHARED_BYTES
+from camera_plugins.jungfrau.faults import FaultMix, FaultRule
+from camera_plugins.jungfrau.installation import Installation
+from camera_plugins.jungfrau.params import EmulatorParams, JungfrauParams
+from camera_plugins.jungfrau.wire import DaqInfo
+from lima2_core.camera.api import Scalar
+from lima2_core.errors import BusyError, CameraError, ParamError
+
+_ANSWER_S: Final = 2.0
+_END_S: Final = 1.0
+_ROOT = Path(__file__).resolve().parents[2]
+_IMAGES = ("numbered", "pattern", "dark")
+
+_STAGES: Mapping[str, tuple[int, DaqInfo]] = {
+    "dynamic": (0, DaqInfo(0)),
+    "forceswitchg1": (1, DaqInfo.FORCED_SWITCH_1),
+    "forceswitchg2": (2, DaqInfo.FORCED_SWITCH_2),
+    "fixg1": (1, DaqInfo.FIXED_STAGE_1),
+    "fixg2": (2, DaqInfo.FIXED_STAGE_2),
+}
+"""Gain stage of dark images, and DAQ info, by gain mode."""
+
+
+class EmulatorBackend(Backend):
+    """Sends what modules send; the process starts with the first acquisition and stays."""
+
+    trigger_modes = ("internal", "software")
+
+    def __init__(self, installation: Installation) -> None:
+        self._installation = installation
+        self._process: subprocess.Popen[bytes] | None = None
+        self._control: socket.socket | None = None
+        self._shared: mmap.mmap | None = None
+        self._per_trigger = 0
+        self._ready = self._started = False
+        self._exposed = 0
+
+    @property
+    def model(self) -> str:
+        return "JUNGFRAU (emulated)"
+
+    @property
+    def serial(self) -> str:
+        return "emulator"
+
+    def readings(self) -> Mapping[str, Scalar]:
+        alive = self._process is None or self._process.poll() is None
+        return {"emulator": "ready" if alive else "died"}
+
+    def check(self, params: JungfrauParams) -> None:
+        emulator = params.det.emulator
+        if emulator.images not in _IMAGES:
+            _check_file(emulator.images, "images")
+        elif emulator.images == "dark":
+            _check_file(emulator.calibration_path, "calibration_path")
+        self._check_faults(emulator)
+        if params.det.additional_storage_cells:
+            raise ParamError(
+                "the emulator has one storage cell; use 0", path="det.additional_storage_cells"
+            )
+
+    def prepare(self, setup: Setup) -> JungfrauParams:
+        if self._process is None or self._process.poll() is not None:
+            self._begin()
+        answer = self._ask({"do": "prepare", **self._request(setup)}, "prepare")
+        if "error" in answer:
+            raise ParamError(answer["error"], path=answer["path"] or "properties.udp_addresses")
+        acq = setup.params.acq
+        self._per_trigger = 0 if acq.trigger_mode == "internal" else acq.nb_frames_per_trigger
+        self._ready, self._started = True, False
+        return setup.params
+
+    def start(self) -> None:
+        self._ask({"do": "start", "per_trigger": self._per_trigger}, "start")
+        self._started = True
+
+    def trigger(self) -> None:
+        self._ask({"do": "trigger"}, "take a trigger")
+
+    def stop(self) -> int | None:
+        if self._ready:
+            self._ready = False
+            self._exposed = int(self._ask({"do": "stop"}, "stop")["exposed"])
+        return self._exposed
+
+    def nb_exposed(self) -> int:
+        shared = self._shared
+        if not self._ready or shared is None:
+            return self._exposed
+        return int.from_bytes(shared[:8], sys.byteorder)
+
+    def close(self) -> None:
+        self._ready = False
+        if self._control is not None:
+            self._control.close()  # the process ends by itself
+            self._control = None
+        if self._process is not None:
+            try:
+                self._process.wait(_END_S)
+            except subprocess.TimeoutExpired:
+                self._process.kill()
+                self._process.wait()
+            if self._process.stderr is not None:
+                self._process.stderr.close()
+            self._process = None
+        if self._shared is not None:
+            self._shared.close()
+            self._shared = None
+
+    def _check_faults(self, emulator: EmulatorParams) -> None:
+        for number, text in enumerate(emulator.faults):
+            FaultRule.from_text(text, f"det.emulator.faults.{number}")
+        if emulator.mix:
+            FaultMix.from_text(emulator.mix, emulator.seed, "det.emulator.mix")
+
+    def _request(self, setup: Setup) -> dict[str, Any]:
+        """The values of a request to prepare."""
+        installation, acq, det = self._installation, setup.params.acq, setup.params.det
+        stage, daq_info = _STAGES[det.gain_mode]
+        if det.high_gain_g0:
+            daq_info |= DaqInfo.HIGH_GAIN
+        config = {
+            "destinations": setup.destinations,
+            "modules": installation.modules,
+            "interfaces": installation.interfaces,
+            "rows": det.readout_rows,
+            "frames": acq.nb_frames or ENDLESS,
+            "first_frame": setup.first_number,
+            "period_s": acq.period_s,
+            "modules_per_column": installation.modules_per_column,
+            "exposure_s": acq.expo_time_s,
+            "daq_info": int(daq_info),
+        }
+        emulator = det.emulator
+        images = {
+            "images": emulator.images,
+            "dataset": emulator.dataset,
+            "calibration_path": emulator.calibration_path,
+            "stage": stage,
+            "faults": emulator.faults,
+            "mix": emulator.mix,
+            "seed": emulator.seed,
+        }
+        return {"config": config, "images": images}
+
+    def _begin(self) -> None:
+        """Start the process; what is left of an earlier one goes."""
+        self.close()
+        near, far = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        memory = os.memfd_create("lima2-emulator", os.MFD_CLOEXEC)
+        try:
+            os.ftruncate(memory, SHARED_BYTES)
+            self._shared = mmap.mmap(memory, SHARED_BYTES)
+            path = os.pathsep.join(filter(None, (str(_ROOT), os.environ.get("PYTHONPATH", ""))))
+            with far:
+                self._process = subprocess.Popen(
+                    [
+                        sys.executable,
+                        "-m",
+                        "camera_plugins.jungfrau.emulator.process",
+                        str(far.fileno()),
+                        str(memory),
+                    ],
+                    pass_fds=(far.fileno(), memory),
+                    stdin=subprocess.DEVNULL,
+                    stdout=subprocess.DEVNULL,
+                    stderr=subprocess.PIPE,
+                    env={**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1"},
+                )
+        finally:
+            os.close(memory)
+        self._control = near
+
+    def _ask(self, request: Mapping[str, Any], to_do: str) -> dict[str, Any]:
+        """Send a request and wait for its answer.
+
+        Raises:
+            CameraError: the process died.
+            BusyError: it does not answer in time.
+        """
+        control = self._control
+        message = b""
+        if control is not None:
+            try:
+                control.settimeout(_ANSWER_S)
+                control.send(json.dumps(request).encode())
+                message = control.recv(MESSAGE_BYTES)
+            except TimeoutError as error:
+                self.close()  # a late answer would be taken for that of the next request
+                raise BusyError(
+                    f"the emulated detector did not {to_do} within {_ANSWER_S:g} s"
+                ) from error
+            except (BrokenPipeError, ConnectionResetError):
+                message = b""
+        if not message:
+            raise CameraError(f"the emulated detector cannot {to_do}: {self._last_words()}")
+        answer: dict[str, Any] = json.loads(message)
+        return answer
+
+    def _last_words(self) -> str:
+        if self._process is None or self._process.stderr is None:
+            return "it is not prepared"
+        try:
+            self._process.wait(_END_S)
+        except subprocess.TimeoutExpired:
+            return "it hung up"
+        text = self._process.stderr.read().decode(errors="replace").strip()
+        return "it died" + (f": {text.rpartition(chr(10))[2]}" if text else "")
+
+
+def _check_file(name: str, parameter: str) -> None:
+    path = f"det.emulator.{parameter}"
+    if not os.path.isabs(name):
+        raise ParamError(
+            f"{name!r} must be an absolute path, as servers have no folder"
+            + (f", or one of {', '.join(_IMAGES)}" if parameter == "images" else ""),
+            path=path,
+        )
+    if not os.path.isfile(name):
+        raise ParamError(f"there is no file {name} on the computer of the control", path=path)
