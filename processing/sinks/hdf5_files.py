@@ -73,6 +73,9 @@ class GrowingFile:
         fields: np.void | None = None,
     ) -> None:
         """Write the next row; without a chunk it reads as zeros. After an error: `finish`."""
+        told = self._nothing_told if fields is None else fields
+        if self._layout.fields and told.dtype != self._nothing_told.dtype:
+            raise ValueError(f"the camera tells {told.dtype}, not what it declared")
         if chunk is not None:
             self._index_is_stale = True
             self._data.write_direct_chunk((self.rows, *self._origin), chunk)
@@ -80,7 +83,7 @@ class GrowingFile:
         self._validity.append(validity)
         self._frame_idx.append(idx)
         if self._layout.fields:
-            self._fields.append(self._nothing_told if fields is None else fields)
+            self._fields.append(told)
         if self.rows == 0:
             self._reserve()
         self.rows += 1

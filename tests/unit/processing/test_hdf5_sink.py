@@ -241,6 +241,19 @@ def test_a_frame_of_which_nothing_was_told_reads_as_a_gap_does(tmp_path):
         assert file[f"{DETECTOR}/frame_metadata/packets"][()].tolist() == [[255, 255]]
 
 
+def test_values_that_were_not_declared_so_are_refused(tmp_path):
+    writer = Writer(tmp_path, fields=FIELDS)
+    frame = Frame(1, image(1), fields=np.zeros(1, "u4,u4")[0])
+    writer.sink.open()
+    writer.write(0)
+
+    with pytest.raises(StorageError, match="not what it declared"):
+        writer.sink.write([Row(1, 1, writer.task.process(frame))])
+    writer.sink.abort()
+
+    assert first_pixels(writer.path(0)) == [1]
+
+
 def test_without_such_values_there_is_no_place_for_them(tmp_path):
     writer = Writer(tmp_path)
 
