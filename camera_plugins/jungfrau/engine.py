@@ -63,6 +63,11 @@ class EngineSetup:
         return 1, len(self.modules) * self.rows, MODULE_COLS
 
     @property
+    def packets(self) -> int:
+        """Of a frame, for each port."""
+        return PortShape(self.interfaces, self.rows).packets
+
+    @property
     def frame_bytes(self) -> int:
         return math.prod(self.shape) * 2
 

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
+from numpy.typing import NDArray
 
 from camera_plugins.jungfrau.backend import first_number
 from camera_plugins.jungfrau.engine import EngineSetup, wanted_buffers
@@ -16,6 +17,7 @@ from camera_plugins.jungfrau.wire import header_of
 from lima2_core.camera.api import CameraMessage, FrameSource, SourceRequest
 from lima2_core.camera.dispatch import Share, frames_share
 from lima2_core.clock import Clock
+from lima2_core.data.fields import FrameField, fields_dtype
 from lima2_core.data.frame import Frame, FrameSpec, Gap, Validity
 from lima2_core.data.geometry import Affine, Placement
 from lima2_core.data.memory import PoolSet
@@ -72,6 +74,7 @@ class JungfrauSource(FrameSource):
         self._failure: CameraError | None = None
         self._ended = False
         self._message_lock = threading.Lock()
+        self._fields_dtype = fields_dtype(self.frame_fields)
 
     @property
     def setup(self) -> EngineSetup:
@@ -121,6 +124,31 @@ class JungfrauSource(FrameSource):
         setup = self.setup
         modules = self._receiver.installation.modules
         return Placement(setup.modules.start * setup.rows, 0, modules * setup.rows, setup.shape[2])
+
+    @property
+    def frame_fields(self) -> tuple[FrameField, ...]:
+        setup = self.setup
+        mask_bytes = -(-setup.packets // 8)
+        return (
+            FrameField("frame_number", np.dtype("<u8"), doc="number that the detector gave"),
+            FrameField("bunch_id", np.dtype("<u8"), doc="as the detector received it"),
+            FrameField(
+                "detector_time",
+                np.dtype("<u8"),
+                unit="100 ns",
+                doc="start of the exposure since that of the measurement",
+            ),
+            FrameField(
+                "daq_info", np.dtype("<u4"), doc="gain mode, storage cell, event code: see docs"
+            ),
+            FrameField("packets", np.dtype("<u4"), doc="packets that came, of all ports"),
+            FrameField(
+                "packet_mask",
+                np.dtype("u1"),
+                (len(setup.addresses), mask_bytes),
+                doc="by port, bit p of the bytes (lowest first) = packet p came",
+            ),
+        )
 
     def expected_frames(self) -> int | None:
         total, stop_at = self._params.acq.nb_frames, self._stop_at
@@ -247,12 +275,30 @@ class JungfrauSource(FrameSource):
                 cause = Validity.OVERRUN if received.overrun else Validity.PACKET_LOSS
                 return Gap(idx, cause, text)
         data = received.lease.array(self.setup.shape, np.uint16)
-        return Frame(idx, data, received.lease, False, self._timestamp_s(idx, received), validity)
+        header = header_of(received.ports["header"][int(np.argmax(received.ports["packets"]))])
+        return Frame(
+            idx,
+            data,
+            received.lease,
+            keepable=False,
+            timestamp_s=self._timestamp_s(idx, header, received),
+            validity=validity,
+            fields=self._fields(header, received),
+        )
 
-    def _timestamp_s(self, idx: int, received: Received) -> float:
+    def _fields(self, header: np.void, received: Received) -> np.void:
+        record: NDArray[np.void] = np.zeros(1, self._fields_dtype)
+        record["frame_number"] = received.number
+        record["bunch_id"] = header["bunch_id"]
+        record["detector_time"] = header["timestamp_100ns"]
+        record["daq_info"] = header["daq_info"]
+        record["packets"] = received.packets
+        record["packet_mask"] = np.packbits(received.mask, axis=1, bitorder="little")
+        told: np.void = record[0]
+        return told
+
+    def _timestamp_s(self, idx: int, header: np.void, received: Received) -> float:
         """Start of the exposure: by the detector's clock if it has one, else by the arrival."""
-        ports = received.ports
-        header = header_of(ports["header"][int(np.argmax(ports["packets"]))])
         ticks = int(header["timestamp_100ns"])
         if self._t0_wall_s is not None and (ticks or not idx):
             return self._t0_wall_s + ticks * _TICK_S
