@@ -26,6 +26,10 @@ help: ## show this list
 demo: $(STAMP) ## a whole simulated system on this machine: database, servers, one acquisition
 	$(BIN)/lima2 demo
 
+.PHONY: demo-jungfrau
+demo-jungfrau: $(STAMP) ## the same with an emulated JUNGFRAU: packets over UDP to photons
+	$(BIN)/lima2 demo --jungfrau
+
 .PHONY: test
 test: check system-packages ## every check and every test
 	$(BIN)/python -m pytest

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import os
 import signal
 import sys
 import tempfile
@@ -23,6 +24,7 @@ from tango_servers.local.conductor import Conductor
 from tango_servers.local.database import EmbeddedDatabase
 from tango_servers.local.demo_check import inspect, write_picture
 from tango_servers.local.demo_front import FrontAcquisition
+from tango_servers.local.demo_jungfrau import find_sample, jungfrau
 from tango_servers.local.demo_outcome import PREFIX, Driver, Outcome
 from tango_servers.local.demo_plan import (
     DEFAULT_DATASET,
@@ -41,6 +43,7 @@ from tango_servers.local.processes import find_program, make_folder
 from tango_servers.local.redis import EmbeddedRedis, find_redis
 from tango_servers.local.servers import ServerGroup
 
+_TEST_DATA = "LIMA2_TEST_DATA"
 _MODULES = ("nosqltangodb",)
 _CONDUCTOR_MODULES = ("lima2.client.services",)
 
@@ -53,12 +56,14 @@ def main(argv: Sequence[str]) -> int:
         _require_extra("demo", modules=_CONDUCTOR_MODULES, programs=("lima2-conductor",))
     if options.mpi:
         _require_extra("mpi", programs=("mpiexec",))
-    if options.input is None:
-        plan = simulated(options.frames, options.expo_time, options.drop)
+    if options.jungfrau:
+        folder = _data_folder(options.folder)
+        sample = find_sample(os.environ.get(_TEST_DATA))
+        plan = jungfrau(folder, sample, options.frames, options.expo_time)
     else:
-        plan = recorded(options.input, options.frames, options.expo_time)
+        plan = _plan(options)
+        folder = _data_folder(options.folder)
     unpublished = "" if options.conductor else _why_unpublished()
-    folder = _data_folder(options.folder)
     print(f"LImA2 demonstration: {plan.title}, {plan.dtype}, one every {plan.expo_time_s:g} s.")
     if unpublished:
         print(f"Nothing is published for blissdata: {unpublished}")
@@ -85,6 +90,12 @@ def main(argv: Sequence[str]) -> int:
     print(table(plan, outcome, findings, picture, scan))
     print(verdict(plan, findings))
     return 0 if all_is_well(plan, outcome, findings, scan) else 1
+
+
+def _plan(options: argparse.Namespace) -> Plan:
+    if options.input is not None:
+        return recorded(options.input, options.frames, options.expo_time)
+    return simulated(options.frames, options.expo_time, options.drop)
 
 
 def _arguments(argv: Sequence[str]) -> argparse.Namespace:
@@ -117,6 +128,12 @@ def _arguments(argv: Sequence[str]) -> argparse.Namespace:
         f"{DEFAULT_DATASET})",
     )
     parser.add_argument(
+        "--jungfrau",
+        action="store_true",
+        help="emulate a JUNGFRAU: raw words over UDP, converted to photons; real frames if "
+        f"{_TEST_DATA} names the folder that has them, drawn ones otherwise",
+    )
+    parser.add_argument(
         "--folder", type=Path, help="where files go (default: a new one for temporary files)"
     )
     parser.add_argument(
@@ -132,8 +149,13 @@ def _arguments(argv: Sequence[str]) -> argparse.Namespace:
         help="let the simulated detector lose this frame, to see how a loss is told",
     )
     options = parser.parse_args(argv)
-    if options.input is not None and options.drop is not None:
-        parser.error("--drop is for simulated frames; leave out --input")
+    if (options.input is not None or options.jungfrau) and options.drop is not None:
+        parser.error("--drop is for simulated frames; leave out --input and --jungfrau")
+    if options.jungfrau and (options.input is not None or options.conductor):
+        parser.error(
+            "--jungfrau has frames of its own and goes through the front; leave out "
+            "--input and --conductor"
+        )
     return options
 
 
@@ -193,6 +215,9 @@ def _acquire(plan: Plan, folder: Path, redis_url: str, *, conductor: bool, mpi: 
     with ExitStack() as stack:
         begun_s = time.monotonic()
         database = stack.enter_context(EmbeddedDatabase(logs, deployment))
+        for name, value in plan.properties.items():
+            for device in (control, *deployment.receivers):
+                database.put_property(device, name, value)
         if redis_url:
             database.put_property(control, "redis_url", redis_url)
         stack.enter_context(ServerGroup(logs, database.tango_host, deployment, mpi=mpi))

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from lima2_core.data.frame import Validity
 from lima2_core.errors import StorageError
 from tango_servers.local.demo_outcome import PREFIX, Outcome
-from tango_servers.local.demo_plan import Plan, same_pixels
+from tango_servers.local.demo_plan import Plan
 
 _COLOURS = (
     (0, 0, 4),
@@ -172,7 +172,7 @@ def _compare(plan: Plan, outcome: Outcome, valid: NDArray[np.bool_], findings: F
                 findings.different.append(idx)
                 continue
             image = frames[idx].reshape(plan.shape)
-            if not same_pixels(image, plan.reference.frame(idx)):
+            if not plan.reference.agrees(idx, image):
                 findings.different.append(idx)
             if not _agree(outcome.statistics, idx, image[:, rows, cols]):
                 findings.wrong_statistics.append(idx)

@@ -32,7 +32,7 @@ from tango_servers.local.demo_outcome import (
     Outcome,
     rate_hz,
 )
-from tango_servers.local.demo_plan import Plan, same_pixels
+from tango_servers.local.demo_plan import Plan
 from tango_servers.local.demo_progress import Progress
 
 STREAM = "roi_statistics"
@@ -66,6 +66,8 @@ class FrontAcquisition:
             # Everyday parameters have attributes; those of the detector are in the whole set.
             params = json.loads(front.front_params)
             params["acquisition"]["det"].update(plan.detector)
+            for group, values in plan.processing.items():
+                params["processing"][group].update(values)
             front.front_params = json.dumps(params)
             front.acq_nb_frames = plan.nb_frames
             front.acq_expo_time = plan.expo_time_s
@@ -132,7 +134,7 @@ class FrontAcquisition:
             if len(codes) and codes[0] not in _THERE:
                 continue  # a frame that is missing is sent as zeros
             self._live.read += 1
-            if not same_pixels(pixels, self._plan.reference.frame(idx)):
+            if not self._plan.reference.agrees(idx, pixels):
                 self._live.different.append(idx)
 
     def _outcome(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -35,6 +35,10 @@ class Reference(Protocol):
         """
         ...
 
+    def agrees(self, idx: int, pixels: NDArray[Any]) -> bool:
+        """Whether ``pixels`` are what frame ``idx`` has to be."""
+        ...
+
 
 @dataclass(frozen=True, slots=True)
 class Plan:
@@ -52,6 +56,10 @@ class Plan:
     detector: Mapping[str, Any]
     """The group ``det`` of the acquisition parameters."""
     reference: Reference
+    processing: Mapping[str, Any] = field(default_factory=dict)
+    """What is to be changed in the default parameters of the pipeline, by group."""
+    properties: Mapping[str, str] = field(default_factory=dict)
+    """Device properties that the camera reads."""
 
     @property
     def frame_bytes(self) -> int:
@@ -171,6 +179,9 @@ class _Images:
     def frame(self, idx: int) -> NDArray[Any]:
         return self._images[idx % len(self._images)]
 
+    def agrees(self, idx: int, pixels: NDArray[Any]) -> bool:
+        return same_pixels(pixels, self.frame(idx))
+
 
 class _Recording:
     """A dataset, read directly."""
@@ -207,6 +218,9 @@ class _Recording:
         with h5py.File(self._path, "r") as file:
             image: NDArray[Any] = file[self._name][idx % self.nb_frames]
         return image.reshape(self.shape)
+
+    def agrees(self, idx: int, pixels: NDArray[Any]) -> bool:
+        return same_pixels(pixels, self.frame(idx))
 
 
 def _peaks() -> list[dict[str, float]]:

@@ -10,7 +10,7 @@ import numpy as np
 from lima2_core.data.frame import Validity
 from lima2_core.errors import NotAvailableError
 from tango_servers.local.demo_outcome import SOURCE, Outcome
-from tango_servers.local.demo_plan import Plan, same_pixels
+from tango_servers.local.demo_plan import Plan
 
 _KEY = "esrf:scan:"
 _SUM = "roi0_sum"
@@ -65,7 +65,7 @@ def read_scan(plan: Plan, outcome: Outcome, redis_url: str) -> ScanFindings:
             if codes[idx] != Validity.VALID:
                 continue
             findings.read += 1
-            if not same_pixels(frame, plan.reference.frame(idx)):
+            if not plan.reference.agrees(idx, frame):
                 findings.different.append(idx)
             if not np.isclose(sums[idx], frame[:, rows, cols].sum(dtype=np.float64), rtol=1e-5):
                 findings.wrong_statistics.append(idx)
