@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from lima2_core.data.frame import Frame, FrameSpec, Gap
+from lima2_core.data.geometry import Placement
 from lima2_core.data.record import RecordStream
 from lima2_core.flow.sink import Sink
 from lima2_core.flow.tap import Tap
@@ -163,6 +164,11 @@ class Pipeline:
     """Files written so far."""
     saved: Mapping[str, SavedSource] = field(default_factory=dict)
     """By the name of the frame source."""
+    placement: Placement | None = None
+    """Where the output lies in that of all receivers, if each has a part of every frame; None:
+    where the input lies."""
+    fill: float = 0
+    """What pixels of the whole output read that no receiver has."""
 
     def __post_init__(self) -> None:
         if (self.second is None) != (self.joint is None):

@@ -14,6 +14,7 @@ from lima2_core.camera.dispatch import Share
 from lima2_core.camera.params import AcquisitionParams
 from lima2_core.data.fields import FrameField
 from lima2_core.data.frame import FrameSpec
+from lima2_core.data.geometry import Placement
 from lima2_core.data.memory import PoolSet
 from lima2_core.errors import PluginError
 from lima2_core.flow.pipeline import Pipeline
@@ -61,6 +62,8 @@ class BuildContext:
     keeps_rows: bool = True
     parts: bool = False
     """Whether each receiver has a part of every frame."""
+    placement: Placement | None = None
+    """Where these parts lie in whole frames, as the camera gives them."""
     nb_expected: int | None = None
     """Rows this receiver will get; None if not known."""
     metadata: Mapping[str, Any] = field(default_factory=dict)

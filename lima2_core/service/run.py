@@ -78,6 +78,7 @@ def plan_run(
         workers=workers,
         keeps_rows=source.keeps_rows,
         parts=source.placement is not None,
+        placement=source.placement,
         nb_expected=expected,
         metadata=request.metadata,
         allowed_commands=allowed_commands,

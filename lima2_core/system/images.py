@@ -1,4 +1,7 @@
-"""Whole frames of a run, fetched from the receivers that have them; a gap is a frame of zeros."""
+"""Whole frames of a run, fetched from the receivers that have them.
+
+A gap is a frame of zeros, or of what the pipeline says that empty pixels read.
+"""
 
 from __future__ import annotations
 
@@ -111,18 +114,18 @@ def _newest(run: SystemRun, source: str, step: int) -> Frame:
 
 
 def _from_parts(run: SystemRun, source: str, idx: int, spec: FrameSpec, step: int) -> Frame:
-    """Put a frame together of the parts that the receivers have; parts that are lost are zeros."""
+    """Put a frame together of the parts that the receivers have; what is lost reads as fill."""
     ledger = run.ledger
     if idx == -1:
         if ledger.front == 0:
             raise NotAvailableError("the first frame is not available yet", frame_idx=-1)
         idx = ledger.front - 1
     elif _owner(run, ledger, idx) is None:
-        return _blank(spec, idx, step)
-    places = run.layout.placements
+        return _blank(spec, idx, step, run.layout.fill(source))
+    places = run.layout.placements(source)
     # Pixels can be left out by the receivers where all parts begin with one that is kept.
     early = step if all(p.row % step == 0 and p.col % step == 0 for p in places) else 1
-    whole = np.zeros(spec.shape, spec.dtype)[:, ::early, ::early]
+    whole = np.full(spec.shape, run.layout.fill(source), spec.dtype)[:, ::early, ::early]
     for member, place in zip(run.members, places, strict=True):
         if member.lost:
             continue
@@ -134,6 +137,6 @@ def _from_parts(run: SystemRun, source: str, idx: int, spec: FrameSpec, step: in
     return Frame(FrameIdx(idx), whole[:, ::late, ::late])
 
 
-def _blank(spec: FrameSpec, idx: int, step: int) -> Frame:
-    blank = np.zeros(spec.shape, spec.dtype)[:, ::step, ::step]
+def _blank(spec: FrameSpec, idx: int, step: int, fill: float = 0) -> Frame:
+    blank = np.full(spec.shape, fill, spec.dtype)[:, ::step, ::step]
     return Frame(FrameIdx(idx), blank, validity=Validity.DROPPED)

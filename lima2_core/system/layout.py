@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from lima2_core.data.frame import FrameSpec
-from lima2_core.data.geometry import Placement
+from lima2_core.data.geometry import Affine, Placement
 from lima2_core.data.record import RecordSpec
 from lima2_core.errors import ParamError
 from lima2_core.system.ports import RunDescription
@@ -27,7 +27,10 @@ class Layout:
     """Whether the receiver of a frame follows from its index."""
     depth: int
     """Frames of the detector in one processed frame."""
-    placements: tuple[Placement, ...]
+    places: Mapping[str, tuple[Placement, ...]]
+    """By source: where each receiver has its part; nothing if each frame is with one."""
+    fills: Mapping[str, float]
+    """By source: what pixels of whole frames read that no receiver has."""
     streams: Mapping[str, RecordSpec]
     sources: Mapping[str, FrameSpec]
     """Whole frames that can be fetched."""
@@ -37,6 +40,14 @@ class Layout:
     def depth_of(self, name: str) -> int:
         """Frames of the detector in one frame of a source, or in one entry of a stream."""
         return 1 if name == INPUT_SOURCE else self.depth
+
+    def placements(self, name: str) -> tuple[Placement, ...]:
+        """Where each receiver has its part of the frames of a source, if they are parts."""
+        return self.places.get(name, ())
+
+    def fill(self, name: str) -> float:
+        """What pixels of the frames of a source read that no receiver has."""
+        return self.fills.get(name, 0)
 
 
 def layout_of(descriptions: Sequence[RunDescription]) -> Layout:
@@ -51,13 +62,19 @@ def layout_of(descriptions: Sequence[RunDescription]) -> Layout:
             raise ParamError(f"receiver {n} prepared another pipeline than receiver 0", path="proc")
         if (other.placement is None) != (first.placement is None):
             raise ParamError("some receivers have parts of frames, some whole ones", path="det")
-        if other.placement is not None and not _stays_in_place(other):
+        if other.placement is not None and not (other.output_placement or _stays_in_place(other)):
             raise ParamError(
                 "parts of frames cannot be put together once the processing has changed their "
                 "geometry; change it in the detector, or give whole frames to the receivers",
                 path="proc.geometry",
             )
-    placements = tuple(one.placement for one in descriptions if one.placement is not None)
+    placements = _placements(descriptions, INPUT_SOURCE)
+    processed = _placements(descriptions, "")
+    for where, path in ((placements, "det"), (processed, "proc")):
+        if len({(one.rows, one.cols) for one in where}) > 1:
+            raise ParamError("the receivers have parts of frames of different sizes", path=path)
+    names = {*first.sources, *first.saved} if placements else set()
+    places = {name: placements if name == INPUT_SOURCE else processed for name in names}
     parts = len(descriptions) if placements else 1
     known = bool(placements) or first.keeps_rows or len(descriptions) == 1
     if placements:
@@ -67,7 +84,9 @@ def layout_of(descriptions: Sequence[RunDescription]) -> Layout:
     else:
         topology = "round_robin" if known else "dynamic"
     sources = {
-        name: _whole(first.input_spec if name == INPUT_SOURCE else first.output_spec, placements)
+        name: _whole(
+            first.input_spec if name == INPUT_SOURCE else first.output_spec, places.get(name, ())
+        )
         for name in first.sources
     }
     # Records of parts are about parts: put together they would not be records of frames.
@@ -77,10 +96,11 @@ def layout_of(descriptions: Sequence[RunDescription]) -> Layout:
         parts=parts,
         known=known,
         depth=first.depth,
-        placements=placements,
+        places=places,
+        fills={name: first.output_fill for name in names - {INPUT_SOURCE}},
         streams=streams,
         sources=sources,
-        saved={name: _whole(one.spec, placements) for name, one in first.saved.items()},
+        saved={name: _whole(one.spec, places.get(name, ())) for name, one in first.saved.items()},
     )
 
 
@@ -90,7 +110,22 @@ def _stays_in_place(description: RunDescription) -> bool:
     return before.shape[1:] == after.shape[1:] and before.affine == after.affine
 
 
+def _placements(descriptions: Sequence[RunDescription], source: str) -> tuple[Placement, ...]:
+    """Of the parts of a source; those of processed frames are of the camera, if none is told."""
+    found = [
+        one.placement if source == INPUT_SOURCE else one.output_placement or one.placement
+        for one in descriptions
+    ]
+    return tuple(one for one in found if one is not None)
+
+
 def _whole(spec: FrameSpec, placements: Sequence[Placement]) -> FrameSpec:
+    """Whole frames, where ``spec`` is of the part of the first receiver."""
     if not placements:
         return spec
-    return replace(spec, shape=(spec.shape[0], placements[0].rows, placements[0].cols))
+    place = placements[0]
+    return replace(
+        spec,
+        shape=(spec.shape[0], place.rows, place.cols),
+        affine=spec.affine.then(Affine.crop(-place.row, -place.col)),
+    )

@@ -36,6 +36,8 @@ class SavedView:
     """Which receiver has which frame, in which row. Indices are those of this source."""
     flushed: Callable[[int], int]
     """Rows of a receiver that are safe in its files by now."""
+    fill: float = 0
+    """What pixels read that are in no file."""
 
 
 @dataclass(frozen=True, slots=True)

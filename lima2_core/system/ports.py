@@ -60,7 +60,11 @@ class RunDescription:
     """Frames of the detector in one processed frame."""
     keeps_rows: bool = True
     placement: Placement | None = None
-    """None where each frame is with one receiver."""
+    """Of the frames of the camera; None where each frame is with one receiver."""
+    output_placement: Placement | None = None
+    """Of processed frames; None: they lie where those of the camera do."""
+    output_fill: float = 0
+    """What pixels of whole processed frames read that no receiver has."""
 
 
 @dataclass(frozen=True, slots=True)

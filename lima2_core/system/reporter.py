@@ -38,6 +38,8 @@ def describe(run: Run) -> RunDescription:
         depth=pipeline.joint.depth if pipeline.joint is not None else 1,
         keeps_rows=run.keeps_rows,
         placement=run.placement,
+        output_placement=pipeline.placement,
+        output_fill=pipeline.fill,
     )
 
 

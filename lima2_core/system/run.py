@@ -308,10 +308,11 @@ class SystemRun:
                 name=name,
                 spec=spec,
                 files=tuple(one.files for one in each),
-                placements=self.layout.placements,
+                placements=self.layout.placements(name),
                 part_specs=tuple(one.spec for one in each),
                 ledger=self._books.saved[name],
                 flushed=partial(self._flushed, name),
+                fill=self.layout.fill(name),
             )
         sources: dict[str, FrameSpec] = dict(self.layout.sources)
         return RunView(

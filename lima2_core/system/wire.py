@@ -91,6 +91,10 @@ def description_to_tree(description: RunDescription) -> dict[str, Any]:
         "depth": description.depth,
         "keeps_rows": description.keeps_rows,
         "placement": asdict(description.placement) if description.placement else None,
+        "output_placement": (
+            asdict(description.output_placement) if description.output_placement else None
+        ),
+        "output_fill": description.output_fill,
     }
 
 
@@ -107,7 +111,7 @@ def description_from_tree(tree: Mapping[str, Any]) -> RunDescription:
 
 
 def _description(tree: Mapping[str, Any]) -> RunDescription:
-    placement = tree["placement"]
+    placement, output_placement = tree["placement"], tree.get("output_placement")
     return RunDescription(
         input_spec=spec_from_tree(tree["input_spec"]),
         output_spec=spec_from_tree(tree["output_spec"]),
@@ -123,6 +127,8 @@ def _description(tree: Mapping[str, Any]) -> RunDescription:
         depth=int(tree["depth"]),
         keeps_rows=bool(tree["keeps_rows"]),
         placement=Placement(**placement) if placement else None,
+        output_placement=Placement(**output_placement) if output_placement else None,
+        output_fill=tree.get("output_fill", 0),
     )
 
 

@@ -14,6 +14,8 @@ A layout file is JSON (docs: reference/jungfrau_files.md)::
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal, Self
 
@@ -21,7 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
-from lima2_core.data.geometry import Affine
+from lima2_core.data.geometry import Affine, Roi
 from lima2_core.errors import ParamError
 from lima2_core.schema import ParamsModel, quantity
 from processing.kernels.placing import CHIP, MODULE_COLS, MODULE_ROWS, ModulePlace, Placing
@@ -127,18 +129,57 @@ class Layout:
             rows[:, None, None] * matrix[:, 0] + cols[None, :, None] * matrix[:, 1] + matrix[:, 2]
         )
 
-    def placing(self, rows: int = MODULE_ROWS, *, split: bool = False) -> Placing:
-        """The way of raw pixels into the image; ``split`` as for `Placing`."""
-        cols = self.shape[1]
+    def box(self, modules: Sequence[int]) -> Roi:
+        """The smallest rectangle of the image around some modules."""
+        boxes = [self._boxes()[module] for module in modules]
+        row, col = min(box.row for box in boxes), min(box.col for box in boxes)
+        end_row = max(box.row + box.rows for box in boxes)
+        end_col = max(box.col + box.cols for box in boxes)
+        return Roi(row, col, end_row - row, end_col - col)
+
+    def placing(
+        self,
+        rows: int = MODULE_ROWS,
+        *,
+        split: bool = False,
+        modules: Sequence[int] | None = None,
+    ) -> Placing:
+        """The way of raw pixels into the image, or of some modules into the `box` around them.
+
+        ``rows`` and ``split`` are as for `Placing`.
+        """
+        area = Roi(0, 0, *self.shape) if modules is None else self.box(modules)
         places = []
-        for number in range(len(self)):
+        for number in range(len(self)) if modules is None else modules:
             matrix = self.to_module(number).inverse().matrix
             first, row_step, col_step = (
-                round(float(matrix[0, axis])) * cols + round(float(matrix[1, axis]))
+                round(float(matrix[0, axis])) * area.cols + round(float(matrix[1, axis]))
                 for axis in (2, 0, 1)
             )
-            places.append(ModulePlace(first, row_step, col_step))
-        return Placing((1, *self.shape), places, gap=self.params.chip_gap, rows=rows, split=split)
+            corner = area.row * area.cols + area.col
+            places.append(ModulePlace(first - corner, row_step, col_step))
+        shape = (1, area.rows, area.cols)
+        return Placing(shape, places, gap=self.params.chip_gap, rows=rows, split=split)
+
+    def parts(self, count: int, where: str = "") -> list[Roi]:
+        """The rectangles of ``count`` receivers, each with an equal share of the modules in order.
+
+        Raises:
+            ParamError: two overlap; the message names the modules, the path is ``where``.
+        """
+        each = len(self) // count
+        shares = [range(part * each, (part + 1) * each) for part in range(count)]
+        found = [self.box(share) for share in shares]
+        for n, other in itertools.combinations(range(count), 2):
+            if _overlap(found[n], found[other]):
+                raise ParamError(
+                    f"each of {count} receivers makes the rectangle around its modules, and those "
+                    f"of modules {_named(shares[n])} (receiver {n}) and {_named(shares[other])} "
+                    f"(receiver {other}) overlap; put the modules into an order in which each "
+                    "receiver has neighbours, or deal out whole frames (round_robin)",
+                    path=where,
+                )
+        return found
 
     def _positions(self, size: int) -> NDArray[np.float64]:
         """Positions along one axis, with gaps."""
@@ -148,26 +189,43 @@ class Layout:
         return np.asarray(pixel + gap * (pixel // CHIP) + (last * 0.25 - first * 0.25) * gap)
 
     def _check(self) -> tuple[int, int]:
-        params = self.params
-        boxes = []
-        for module in params.modules:
-            rows, cols = self.module_shape[:: -1 if module.rotation % 180 else 1]
-            boxes.append((module.row, module.col, module.row + rows, module.col + cols))
-        size = (
-            params.rows or max(box[2] for box in boxes),
-            params.cols or max(box[3] for box in boxes),
-        )
-        for n, (top, left, bottom, right) in enumerate(boxes):
-            if bottom > size[0] or right > size[1]:
+        params, boxes = self.params, self._boxes()
+        whole = self.box(range(len(self)))
+        size = (params.rows or whole.row + whole.rows, params.cols or whole.col + whole.cols)
+        for n, box in enumerate(boxes):
+            if not box.fits(*size):
                 raise ParamError(
-                    f"it ends at row {bottom}, column {right}, outside the image of {size[0]} x "
-                    f"{size[1]}; enlarge rows and cols or leave them out",
+                    f"it ends at row {box.row + box.rows}, column {box.col + box.cols}, outside "
+                    f"the image of {size[0]} x {size[1]}; enlarge rows and cols or leave them out",
                     path=f"modules.{n}",
                 )
-            for other, (above, before, below, behind) in enumerate(boxes[:n]):
-                if top < below and above < bottom and left < behind and before < right:
+            for other, before in enumerate(boxes[:n]):
+                if _overlap(box, before):
                     raise ParamError(f"it overlaps with module {other}", path=f"modules.{n}")
         return size
+
+    def _boxes(self) -> list[Roi]:
+        """What each module occupies of the image, its chip gaps included."""
+        boxes = []
+        for module in self.params.modules:
+            rows, cols = self.module_shape[:: -1 if module.rotation % 180 else 1]
+            boxes.append(Roi(module.row, module.col, rows, cols))
+        return boxes
+
+
+def _overlap(one: Roi, other: Roi) -> bool:
+    return (
+        one.row < other.row + other.rows
+        and other.row < one.row + one.rows
+        and one.col < other.col + other.cols
+        and other.col < one.col + one.cols
+    )
+
+
+def _named(modules: range) -> str:
+    if len(modules) == 1:
+        return str(modules.start)
+    return f"{modules.start} to {modules.stop - 1}"
 
 
 def load_layout(name: str, where: str) -> Layout:

@@ -38,7 +38,8 @@ class PhotonsParams(ParamsModel):
     maps_16bit: bool = False
     """Maps of 16 bits: a third less memory to move per frame; off by up to 0.1 photon in G2."""
     layout_path: str = ""
-    """Layout file of the modules, absolute path; empty: modules stay as they come."""
+    """Layout file of all modules of the detector, also if each receiver has some of them; absolute
+    path; empty: modules stay as they come."""
     double_pixels: Literal["leave", "split", "mask"] = "leave"
     """Pixels of double size at chip borders: as they are, shared with the gap pixels that they
     cover (needs a layout with a chip gap of 2), or without value."""

@@ -169,7 +169,7 @@ class MasterWriter:
         shape = (len(table), *(spec.shape[1:] if flat else spec.shape))
         properties = h5p.create(h5p.DATASET_CREATE)
         properties.set_obj_track_times(False)
-        properties.set_fill_value(np.zeros((), spec.dtype))
+        properties.set_fill_value(np.full((), self._saved.fill, spec.dtype))
         self._map(properties, table, shape, band)
         h5d.create(
             file.id,

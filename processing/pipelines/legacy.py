@@ -38,7 +38,7 @@ from processing.params import (
     StatisticsParams,
     TapsParams,
 )
-from processing.pipelines.photons import conversion, dark_lanes
+from processing.pipelines.photons import conversion, dark_lanes, fill_between, laid_out
 from processing.pipelines.preload import preload
 from processing.pipelines.saved import Saved
 from processing.saving import FileMetadata, SavingParams
@@ -153,6 +153,8 @@ class _Builder:
             queue_frames=params.fifo.nb_fifo_frames,
             files=lambda: [name for sink in self.sinks.values() for name in sink.files],
             saved=self.saved,
+            placement=None if self.reshapes else laid_out(self.convert, context),
+            fill=fill_between(self.convert, context, self.depth, spec.dtype),
         )
 
     def _chain(self) -> tuple[list[Transform], NDArray[Any] | None, FrameSpec]:

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+import numpy as np
+
+from lima2_core.data.geometry import Placement
 from lima2_core.errors import ParamError
 from lima2_core.flow.pipeline import INPUT, Lane
 from lima2_core.flow.plugin import BuildContext
@@ -16,7 +21,27 @@ _QUEUE = 4
 def conversion(params: PhotonsParams, context: BuildContext, buffers: int) -> ConvertPhotons:
     """The first transform; not yet resolved."""
     part = (int(context.share.receiver), context.share.n_receivers) if context.parts else (0, 1)
-    return ConvertPhotons(params, context.pools, buffers, part=part)
+    place = context.placement
+    origin = (place.row, place.col) if place is not None else (0, 0)
+    return ConvertPhotons(params, context.pools, buffers, part=part, origin=origin)
+
+
+def laid_out(convert: ConvertPhotons | None, context: BuildContext) -> Placement | None:
+    """Where the image of a part of the detector lies in that of the whole; None if it is none."""
+    return convert.placement if convert is not None and context.parts else None
+
+
+def fill_between(
+    convert: ConvertPhotons | None, context: BuildContext, depth: int, dtype: np.dtype[Any]
+) -> float:
+    """What stands between such parts, in sums of ``depth`` frames of a type."""
+    if convert is None or laid_out(convert, context) is None:
+        return 0
+    fill = depth * convert.fill
+    if dtype.kind not in "iu":
+        return fill
+    limits = np.iinfo(dtype)
+    return int(min(max(fill, limits.min), limits.max))
 
 
 def dark_lanes(

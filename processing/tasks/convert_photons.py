@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lima2_core.data.frame import Frame, FrameSpec
+from lima2_core.data.geometry import Affine, Placement
 from lima2_core.data.memory import PoolSet
 from lima2_core.errors import ParamError, PluginError
 from lima2_core.flow.task import Transform
@@ -38,7 +39,9 @@ class ConvertPhotons(Transform):
 
     Args:
         where: path of ``params`` in the tree of parameters.
-        part: which of how many equal parts of the detector the frames hold.
+        part: which of how many equal parts of the detector the frames hold. With a layout, which
+            is that of the whole detector, the result is the rectangle around their modules.
+        origin: first row and column of the frames in those of the whole detector.
     """
 
     name = "convert_photons"
@@ -50,12 +53,16 @@ class ConvertPhotons(Transform):
         buffers: int,
         where: str = "photons",
         part: tuple[int, int] = (0, 1),
+        origin: tuple[int, int] = (0, 0),
     ) -> None:
         self._params = params
         self._pools = pools
         self._wanted = buffers
         self._where = where
         self._part = part
+        self._origin = origin
+        self.placement: Placement | None = None
+        """Where the result lies in the image of the whole detector; None without a layout."""
 
     def resolve(self, spec: FrameSpec) -> FrameSpec:
         params = self._params
@@ -78,7 +85,14 @@ class ConvertPhotons(Transform):
             for maps in (calibration.pedestal, calibration.pedestal_rms)
         )
         """Of the pixels of the frames, to begin to follow with."""
-        out = spec.changed(shape=placing.shape, dtype=marks.dtype, unit="photons")
+        self.fill = marks.no_value
+        """What stands where no module is."""
+        place = self.placement
+        step = None
+        if place is not None:
+            # From the part that came to the whole detector, and from there to the part made here.
+            step = Affine.crop(place.row - self._origin[0], place.col - self._origin[1])
+        out = spec.changed(shape=placing.shape, dtype=marks.dtype, unit="photons", step=step)
         self.buffers = OutputBuffers(out, self._pools, self._wanted, "photons")
         return out
 
@@ -144,16 +158,13 @@ class ConvertPhotons(Transform):
                     path=where,
                 )
             return stacked(spec.shape, rows)
-        if self._part[1] > 1:
-            raise ParamError(
-                "each receiver has a part of every frame, which its layout does not describe; "
-                "leave it empty",
-                path=where,
-            )
+        number, parts = self._part
         layout = load_layout(params.layout_path, where)
-        if len(layout) != modules:
+        if len(layout) != modules * parts:
             raise ParamError(
-                f"it has {len(layout)} modules, frames have {modules}; describe these", path=where
+                f"it has {len(layout)} modules, whole frames have {modules * parts}; describe "
+                "these",
+                path=where,
             )
         if split and layout.params.chip_gap != 2:
             raise ParamError(
@@ -161,7 +172,13 @@ class ConvertPhotons(Transform):
                 f"{layout.params.chip_gap}",
                 path=self._at("double_pixels"),
             )
-        return layout.placing(rows, split=split)
+        if parts == 1:
+            self.placement = Placement(0, 0, *layout.shape)
+            return layout.placing(rows, split=split)
+        box = layout.parts(parts, where)[number]
+        self.placement = Placement(box.row, box.col, *layout.shape)
+        own = range(number * modules, (number + 1) * modules)
+        return layout.placing(rows, split=split, modules=own)
 
     def _maps(
         self, calibration: Calibration, chosen: list[int], rows: int, marks: Marks

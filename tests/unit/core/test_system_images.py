@@ -38,7 +38,7 @@ def tell(ledger, receiver, indices, code=Validity.VALID):
     ledger.tell(receiver, rows)
 
 
-def make_run(ports, expected=10, placements=(), saved=None, depth=1):
+def make_run(ports, expected=10, placements=(), saved=None, depth=1, fill=0):
     parts = len(placements) or 1
     members = [
         SimpleNamespace(name=f"r{n}", port=port, lost="", status=SimpleNamespace(received=0))
@@ -48,7 +48,11 @@ def make_run(ports, expected=10, placements=(), saved=None, depth=1):
         members=members,
         ledger=Ledger(expected, parts),
         layout=SimpleNamespace(
-            parts=parts, placements=placements, depth_of=lambda name: depth, known=True
+            parts=parts,
+            placements=lambda name: placements,
+            fill=lambda name: fill,
+            depth_of=lambda name: depth,
+            known=True,
         ),
         view=SimpleNamespace(sources={"frame": SPEC}, saved=saved or {}),
     )
@@ -140,6 +144,21 @@ def test_parts_are_put_together_and_lost_ones_stay_empty():
     assert whole.idx == 1
     assert whole.data[0, :, 0].tolist() == [101, 101, 201, 201]
     assert half.data[0, :, 0].tolist() == [100, 100, 0, 0]
+
+
+def test_what_no_receiver_has_reads_as_the_mark_of_pixels_without_value():
+    places = (Placement(0, 0, 4, 6), Placement(2, 3, 4, 6))
+    ports = [FakePort(1, (1, 2, 3)), FakePort(2, (1, 2, 3))]
+    run = make_run(ports, placements=places, fill=9)
+    for receiver in (0, 1):
+        tell(run.ledger, receiver, [0])
+        tell(run.ledger, receiver, [1], Validity.DROPPED)
+
+    whole = frame_of(run, "frame", 0)
+    lost = frame_of(run, "frame", 1)
+
+    assert whole.data[0].tolist() == [[100] * 3 + [9] * 3] * 2 + [[9] * 3 + [200] * 3] * 2
+    assert (lost.data == 9).all()
 
 
 @pytest.mark.parametrize("step", [1, 2, 3])

@@ -72,11 +72,13 @@ class Parts:
         segment_frames=1000,
         expected_rows=None,
         metadata=None,
+        fill=0,
         **saving,
     ):
         self.clock = ManualClock()
         self.spec = FrameSpec(shape, np.dtype("u2"), unit="counts")
         self.placements = tuple(placements)
+        self.fill = fill
         saving = {"base_path": str(folder), "nb_frames_per_file": 4, **saving}
         self.params = [
             SavingParams(enabled=True, filename_rank=rank, **saving) for rank in range(receivers)
@@ -105,6 +107,7 @@ class Parts:
             placements=self.placements,
             part_specs=tuple(specs),
             ledger=self.ledger,
+            fill=self.fill,
             flushed=lambda receiver: self.flushed.get(
                 receiver, self.writers[receiver].sink.stats().rows_saved
             ),

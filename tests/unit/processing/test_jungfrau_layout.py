@@ -5,6 +5,7 @@ import json
 import numpy as np
 import pytest
 
+from lima2_core.data.geometry import Roi
 from lima2_core.errors import ParamError
 from processing.jungfrau.layout import load_layout
 from processing.kernels.placing import ModulePlace, Placing, double_size, stacked
@@ -37,6 +38,42 @@ def test_turned_modules_and_parts_of_them_go_where_the_layout_says(rows):
     image = made.placing(rows).put(values, -1)
 
     assert np.array_equal(image[0], assembled(values, FOUR, made.shape, rows))
+
+
+@pytest.mark.parametrize("modules", [[0], [2, 3], [1, 0], range(1, 4)])
+def test_some_modules_lie_in_the_box_around_them_as_in_the_whole_image(modules):
+    made = layout(*FOUR)
+    values = np.arange(4 * 512 * 1024, dtype=np.int32).reshape(4, 512, 1024)
+    whole = made.placing().put(values, -1)[0]
+    box = made.box(modules)
+    # The box may reach into a module that is not among them.
+    others = [n for n in range(4) if n not in modules]
+    seen = whole[box.slices].copy()
+    seen[np.isin(seen, values[others])] = -1
+
+    placing = made.placing(modules=modules)
+
+    assert placing.shape == (1, box.rows, box.cols)
+    assert np.array_equal(placing.put(values[list(modules)], -1)[0], seen)
+
+
+def test_equal_shares_of_the_modules_have_a_rectangle_each():
+    made = layout((0, 0, 0), (520, 0, 180), (0, 1100, 0), (600, 1100, 180))
+
+    assert made.parts(1) == [Roi(0, 0, 1114, 2130)]
+    assert made.parts(2) == [Roi(0, 0, 1034, 1030), Roi(0, 1100, 1114, 1030)]
+    assert [made.parts(4)[n].row for n in range(4)] == [0, 520, 0, 600]
+
+
+def test_shares_whose_rectangles_overlap_are_named():
+    made = layout((0, 0, 0), (600, 1100, 0), (600, 0, 0), (0, 1100, 0))
+
+    with pytest.raises(ParamError) as caught:
+        made.parts(2)
+
+    assert "modules 0 to 1 (receiver 0)" in caught.value.message
+    assert "and 2 to 3 (receiver 1)" in caught.value.message
+    assert "round_robin" in caught.value.message
 
 
 def test_the_image_is_as_large_as_needed_or_as_asked_for():

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from lima2_core.data.frame import Frame, FrameSpec
+from lima2_core.data.geometry import Affine, Placement
 from lima2_core.data.memory import PoolSet
 from lima2_core.errors import ParamError, PluginError
 from lima2_core.testing.task_suite import TaskCase, TaskSuite
@@ -27,16 +28,22 @@ def files(tmp_path_factory):
     folder = tmp_path_factory.mktemp("jungfrau")
     layout = folder / "layout.json"
     layout.write_text(json.dumps({"modules": [{}, {"row": 550, "rotation": 180}]}))
+    (folder / "one.json").write_text(json.dumps({"modules": [{}]}))
+    corners = [{}, {"row": 600, "col": 1100}, {"row": 600}, {"col": 1100}]
+    (folder / "crossed.json").write_text(json.dumps({"modules": corners}))
     return {
+        "one_of": str(folder / "one.json"),
+        "crossed": str(folder / "crossed.json"),
+        "four": saved(folder, calibration(4), "four.h5"),
         "one": saved(folder, calibration(1), "one.h5"),
         "two": saved(folder, calibration(2), "two.h5"),
         "layout": str(layout),
     }
 
 
-def task(path, part=(0, 1), **tree):
+def task(path, part=(0, 1), origin=(0, 0), **tree):
     params = PhotonsParams.from_tree({"enabled": True, "calibration_path": path, **tree})
-    return ConvertPhotons(params, PoolSet(2**26), 2, part=part)
+    return ConvertPhotons(params, PoolSet(2**26), 2, part=part, origin=origin)
 
 
 class TestConvertPhotons(TaskSuite):
@@ -103,6 +110,32 @@ def test_each_receiver_has_its_part_of_the_modules(files):
     assert np.array_equal(own.process(Frame(0, raw)).data, named.process(Frame(0, raw)).data)
 
 
+def test_a_part_of_the_modules_gives_the_rectangle_around_them(files):
+    raw = words(2)
+    whole = task(files["two"], layout_path=files["layout"])
+    image = (whole.resolve(TWO), whole.process(Frame(0, raw)).data)[1]
+    assert whole.placement == Placement(0, 0, 1064, 1030)
+
+    for number, row in enumerate((0, 550)):
+        part = task(
+            files["two"], (number, 2), origin=(512 * number, 0), layout_path=files["layout"]
+        )
+        came = ONE.changed(step=Affine.crop(512 * number, 0))
+        spec = part.resolve(came)
+
+        made = part.process(Frame(0, raw[:, 512 * number :][:, :512])).data
+        assert part.placement == Placement(row, 0, 1064, 1030)
+        assert part.fill == -(2**15)
+        assert spec.affine == Affine.crop(row, 0)
+        assert np.array_equal(made, image[:, row : row + 514])
+        assert np.array_equal(part.mask, whole.mask[row : row + 514])
+
+
+def test_rectangles_that_overlap_are_refused_with_the_modules(files):
+    with pytest.raises(ParamError, match=r"those of modules 0 to 1 .* and 2 to 3 .*overlap"):
+        task(files["four"], (0, 2), layout_path=files["crossed"]).resolve(TWO)
+
+
 def test_energy_scales_the_photons(files):
     raw = words(1, switched=0)
     results = []
@@ -127,7 +160,13 @@ def test_energy_scales_the_photons(files):
         ({}, FrameSpec(ONE.shape, np.dtype(np.uint32)), (0, 1), "photons.enabled"),
         ({"double_pixels": "split"}, ONE, (0, 1), "photons.layout_path"),
         ({"layout_path": "layout"}, ONE, (0, 1), "photons.layout_path"),
-        ({"calibration_path": "two", "layout_path": "layout"}, ONE, (0, 2), "photons.layout_path"),
+        ({"calibration_path": "two", "layout_path": "one_of"}, ONE, (0, 2), "photons.layout_path"),
+        (
+            {"calibration_path": "four", "layout_path": "crossed"},
+            TWO,
+            (1, 2),
+            "photons.layout_path",
+        ),
         ({}, ONE, (0, 2), "photons.modules"),
     ],
 )

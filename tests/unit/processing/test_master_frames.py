@@ -3,6 +3,7 @@ import numpy as np
 import pytest
 
 from lima2_core.data.frame import Validity
+from lima2_core.data.geometry import Placement
 from tests.unit.processing.master_parts import DATA, DETECTOR, Parts, quadrants, read
 
 
@@ -64,6 +65,23 @@ def test_parts_are_put_in_their_places_and_missing_ones_read_as_fill_value(tmp_p
         [2, 2, 1, 2],
         [0, 0, -1, 0],
     ]
+
+
+def test_what_lies_between_the_parts_reads_as_the_pipeline_says(tmp_path):
+    corners = [Placement(0, 0, 4, 6), Placement(2, 3, 4, 6)]
+    parts = Parts(tmp_path, 2, expected=2, shape=(1, 4, 6), placements=corners, fill=7)
+    parts.output.open(parts.run)
+
+    for receiver in (0, 1):
+        parts.deliver(receiver, 0)
+        parts.deliver(receiver, 1, gap=Validity.DROPPED)
+    parts.finish()
+
+    first, lost = read(parts.index)
+    expected = parts.image(0)[0]
+    expected[:2, 3:] = expected[2:, :3] = 7
+    assert np.array_equal(first, expected)
+    assert (lost == 7).all()
 
 
 def test_several_bands_have_one_dataset_each_besides_the_one_of_all(tmp_path):

@@ -22,7 +22,7 @@ def test_whole_frames_are_with_one_receiver_each(n, keeps_rows, topology, known)
     layout = layout_of([describe(keeps_rows=keeps_rows, streams={SUMS: 2}, saved=["frame"])] * n)
 
     assert (layout.topology, layout.known, layout.parts) == (topology, known, 1)
-    assert layout.placements == ()
+    assert layout.placements("frame") == ()
     assert layout.streams[SUMS].rows_per_frame == 2
     assert layout.saved["frame"].shape == layout.sources["frame"].shape == (1, 4, 6)
 
@@ -33,7 +33,8 @@ def test_parts_make_whole_frames_and_have_no_records_in_common():
     layout = layout_of([describe(strip=s, streams={SUMS: 1}, saved=["frame"]) for s in strips])
 
     assert (layout.topology, layout.known, layout.parts) == ("partial", True, 2)
-    assert layout.placements == (Placement(0, 0, 4, 6), Placement(1, 0, 4, 6))
+    assert layout.placements("frame") == (Placement(0, 0, 4, 6), Placement(1, 0, 4, 6))
+    assert layout.fill("frame") == 0
     assert layout.saved["frame"].shape == layout.sources["frame"].shape == (1, 4, 6)
     assert layout.streams == {}
 
@@ -78,3 +79,43 @@ def test_parts_that_the_processing_moved_are_refused(changed):
         layout_of([moved, parts[1]])
 
     assert refused.value.path == "proc.geometry"
+
+
+def moved(strip, place, shape=(1, 3, 3)):
+    """A receiver that makes a rectangle of another image from its strip of every frame."""
+    one = describe(strip=strip, saved=["frame", "input_frame"])
+    # From the strip to the first detector pixel, and from there to the rectangle.
+    step = Affine.crop(place.row - strip[0], place.col)
+    return replace(
+        one,
+        output_spec=one.output_spec.changed(shape=shape, step=step),
+        saved={
+            **one.saved,
+            "frame": replace(
+                one.saved["frame"], spec=one.output_spec.changed(shape=shape, step=step)
+            ),
+        },
+        sources=("input_frame", "frame"),
+        output_placement=place,
+        output_fill=-5,
+    )
+
+
+def test_processed_parts_lie_where_the_pipeline_says_and_those_of_the_camera_where_they_came():
+    places = (Placement(0, 4, 10, 7), Placement(6, 0, 10, 7))
+
+    layout = layout_of([moved((0, 2), places[0]), moved((2, 4), places[1])])
+
+    assert layout.placements("frame") == places
+    assert layout.placements("input_frame") == (Placement(0, 0, 4, 6), Placement(2, 0, 4, 6))
+    assert layout.sources["frame"].shape == layout.saved["frame"].shape == (1, 10, 7)
+    assert layout.sources["input_frame"].shape == layout.saved["input_frame"].shape == (1, 4, 6)
+    assert layout.saved["frame"].affine == Affine()
+    assert (layout.fill("frame"), layout.fill("input_frame")) == (-5, 0)
+
+
+def test_parts_of_images_of_different_sizes_are_refused():
+    with pytest.raises(ParamError, match="different sizes") as refused:
+        layout_of([moved((0, 2), Placement(0, 0, 10, 7)), moved((2, 4), Placement(6, 0, 10, 8))])
+
+    assert refused.value.path == "proc"

@@ -1,10 +1,12 @@
 """What crosses processes comes out as it went in; what is something else is refused."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
+from lima2_core.data.geometry import Placement
 from lima2_core.data.news import dtype_of, pack, unpack
 from lima2_core.data.rows import ROW_RECORD
 from lima2_core.errors import ParamError
@@ -118,6 +120,18 @@ def test_an_order_that_lacks_something_is_refused(tree):
         order_from_tree(tree)
 
 
+@pytest.mark.parametrize("fill", [-32768, float("nan")])
+def test_where_processed_parts_lie_crosses(fill):
+    place = Placement(3, 4, 10, 20)
+    description = replace(describe(strip=(1, 3)), output_placement=place, output_fill=fill)
+
+    arrived = description_from_tree(over_the_wire(description_to_tree(description)))
+
+    assert arrived.output_placement == place
+    assert arrived.output_fill == pytest.approx(fill, nan_ok=True)
+    assert type(arrived.output_fill) is type(fill)
+
+
 @pytest.mark.parametrize(
     "changed",
     [
@@ -125,6 +139,7 @@ def test_an_order_that_lacks_something_is_refused(tree):
         {"streams": {"a": {"dtype": "what", "rows_per_frame": 1}}},
         {"saved": {"a": {"spec": {}}}},
         {"placement": {"row": 1}},
+        {"output_placement": {"row": 1}},
         {"depth": "deep"},
     ],
 )
