@@ -1,0 +1,111 @@
+"""The process that runs slsdet: its answers, its time limits, its end."""
+
+import json
+import socket
+import sys
+import threading
+
+import pytest
+
+from camera_plugins.jungfrau._sdk import MESSAGE_BYTES, SlsError, Step, serve
+from camera_plugins.jungfrau.slsdet_link import DetectorLink
+from lima2_core.errors import CameraError
+
+ECHO = """
+import json, socket, sys, time
+control = socket.socket(fileno=int(sys.argv[1]))
+while message := control.recv(131072):
+    results = []
+    for step in json.loads(message):
+        if step["verb"] == "get" and step["name"] == "end":
+            sys.exit(3)
+        if step["name"] == "slow":
+            time.sleep(step["value"])
+        results.append(step["value"])
+    bad = any(step["name"] == "bad" for step in json.loads(message))
+    control.send(json.dumps({"error": "no"} if bad else {"results": results}).encode())
+"""
+
+
+@pytest.fixture
+def link():
+    link = DetectorLink([sys.executable, "-c", ECHO])
+    yield link
+    link.close()
+
+
+def test_steps_are_carried_out_in_another_process(link):
+    assert not link.alive
+
+    assert link.run([Step("set", "a", 1), Step("set", "b", [2])], "is set", limit_s=5) == [1, [2]]
+    with pytest.raises(SlsError, match="no"):
+        link.run([Step("set", "bad")], "is set", limit_s=5)
+
+    assert link.alive
+
+
+def test_what_never_answers_is_given_up_and_the_next_call_has_a_new_process(link):
+    link.run([Step("set", "a", 1)], "is set", limit_s=5)
+
+    with pytest.raises(CameraError, match="does not answer: it is read"):
+        link.run([Step("set", "slow", 30)], "is read", limit_s=0.05)
+
+    assert not link.alive
+    assert link.run([Step("set", "a", 1)], "is set", limit_s=5) == [1]
+
+
+def test_what_takes_long_goes_on_and_is_waited_for_by_the_next_call(link):
+    link.run([Step("set", "a", 1)], "is set", limit_s=5)
+
+    with pytest.raises(CameraError, match=r"sets its addresses, which can take .* try again"):
+        link.run([Step("set", "slow", 0.3)], "sets its addresses", limit_s=0.05, patience_s=20)
+    with pytest.raises(CameraError, match="sets its addresses, which can take"):
+        link.run([Step("set", "a", 1)], "is set", limit_s=0.05)
+
+    assert link.run([Step("set", "a", 1)], "is set", limit_s=5) == [1]
+
+
+def test_a_process_that_died_is_told_and_replaced(link):
+    with pytest.raises(CameraError, match="has ended"):
+        link.run([Step("get", "end")], "is read", limit_s=5)
+
+    assert link.run([Step("set", "a", 1)], "is set", limit_s=5) == [1]
+
+
+def test_the_far_side_answers_with_results_or_with_the_first_refusal():
+    done = []
+
+    class Library:
+        def step(self, step):
+            if step.name == "bad":
+                raise RuntimeError("Detector returned: no\n")
+            done.append(step.name)
+            return step.value
+
+    near, far = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    with near, far:
+        serving = threading.Thread(target=serve, args=(far, Library))
+        serving.start()
+        answers = []
+        for names in (["a", "b"], ["a", "bad", "c"]):
+            steps = [{"verb": "set", "name": name, "value": 1} for name in names]
+            near.send(json.dumps(steps).encode())
+            answers.append(json.loads(near.recv(MESSAGE_BYTES)))
+        near.shutdown(socket.SHUT_RDWR)
+        serving.join(5)
+
+    assert answers == [{"results": [1, 1]}, {"error": "Detector returned: no"}]
+    assert done == ["a", "b", "a"]
+
+
+def test_a_library_that_does_not_load_is_fatal():
+    def broken():
+        raise ImportError("no libzmq")
+
+    near, far = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    with near, far:
+        serve(far, broken)
+        answer = json.loads(near.recv(MESSAGE_BYTES))
+
+    assert "no libzmq" in answer["fatal"]
+    assert "lima2-suite[jungfrau]" in answer["fatal"]
