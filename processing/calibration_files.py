@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lima2_core.data.frame import FrameSpec
+from lima2_core.data.geometry import Placement, Roi
 from lima2_core.errors import ParamError
 from processing.params import CalibrationFileParams
 
@@ -22,10 +23,22 @@ _READ_ERRORS = (OSError, ValueError, LookupError, TypeError, RuntimeError, Attri
 Shape = tuple[int, int, int]
 
 
-def load_map(params: CalibrationFileParams, spec: FrameSpec, where: str) -> NDArray[Any] | None:
+def load_map(
+    params: CalibrationFileParams,
+    spec: FrameSpec,
+    where: str,
+    placement: Placement | None = None,
+) -> NDArray[Any] | None:
     """The image that ``params`` name, for frames of ``spec``; None if it is off.
 
     Shapes: (rows, cols) or (bands, rows, cols).
+
+    Args:
+        params: the file, and whether it is used.
+        spec: of the frames.
+        where: path of ``params`` in the tree of parameters.
+        placement: of the frames, if they are parts: all receivers get the image of whole frames,
+            and each takes its part.
 
     Raises:
         ParamError: no such file, no image in it, or one of another shape.
@@ -41,14 +54,17 @@ def load_map(params: CalibrationFileParams, spec: FrameSpec, where: str) -> NDAr
     file = Path(name)
     if not file.is_file():
         raise ParamError(f"there is no file {name} on this computer", path=path)
+    whole = spec.shape
+    if placement is not None:
+        whole = (spec.shape[0], placement.rows, placement.cols)
     try:
-        image = _load(name, dataset, spec.shape, file.stat().st_mtime_ns)
+        image = _load(name, dataset, whole, file.stat().st_mtime_ns)
     except _READ_ERRORS as error:
         raise ParamError(f"{name} cannot be read: {error}; {_ASK}", path=path) from error
-    if image.shape not in (spec.shape, spec.shape[1:]):
+    if image.shape not in (whole, whole[1:]):
         raise ParamError(
             f"the image in {params.path} has the shape {image.shape}, camera frames have "
-            f"{spec.shape[1:]} (rows, cols); make one of this size",
+            f"{whole[1:]} (rows, cols); make one of this size",
             path=path,
         )
     if image.dtype.kind not in "biuf":
@@ -56,7 +72,10 @@ def load_map(params: CalibrationFileParams, spec: FrameSpec, where: str) -> NDAr
             f"the image in {params.path} is of type {image.dtype}; integers or floats are needed",
             path=path,
         )
-    return image
+    if placement is None:
+        return image
+    own = Roi(placement.row, placement.col, *spec.shape[1:])
+    return np.ascontiguousarray(image[..., *own.slices])
 
 
 @lru_cache(maxsize=8)

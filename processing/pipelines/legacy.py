@@ -169,9 +169,10 @@ class _Builder:
             spec = self.convert.resolve(spec)
             tasks.append(self.convert)
             self.memories.append(self.convert.buffers)
-        mask = load_map(params.mask, spec, "mask")
-        background = load_map(params.background, spec, "background")
-        flatfield = load_map(params.flatfield, spec, "flatfield")
+        place = laid_out(self.convert, context) or context.placement
+        mask = load_map(params.mask, spec, "mask", place)
+        background = load_map(params.background, spec, "background", place)
+        flatfield = load_map(params.flatfield, spec, "flatfield", place)
         if corrects:
             wanted = self._wanted(last=not self.reshapes and self.depth == 1)
             correct = CorrectPixels(background, flatfield, mask, context.pools, wanted)

@@ -161,6 +161,21 @@ def test_any_number_of_receivers_makes_the_same_image(take, tree, dtype, mark):
     assert np.array_equal(images[0][0, :, 1030:1100], np.full((1074, 70), mark), equal_nan=True)
 
 
+def test_a_mask_of_the_whole_image_is_used_by_every_receiver(take, tmp_path):
+    masked = np.zeros(SHAPE, np.uint8)
+    masked[500:540, 1000:1200] = 1
+    np.save(tmp_path / "mask.npy", masked)
+    tree = {"mask": {"enabled": True, "path": str(tmp_path / "mask.npy")}}
+
+    made = [shown(take(n, **tree)[1], "lima2")[0] for n in (1, 2)]
+
+    inside = masked.astype(bool)
+    inside[:, 1030:1100] = False  # there the parts do not reach
+    assert (made[0][:, inside] == 0).all()
+    assert (made[1][:, inside] == 0).all()
+    assert np.array_equal(made[0][:, masked == 0], made[1][:, masked == 0])
+
+
 def test_a_frame_that_is_lost_reads_as_no_value_everywhere(take):
     run, folder = take(2, det={"dropped_frame_idx": 1})
 

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from lima2_core.data.frame import FrameSpec
+from lima2_core.data.geometry import Placement
 from lima2_core.errors import ParamError
 from processing.calibration_files import load_map
 from processing.params import CalibrationFileParams
@@ -24,6 +25,27 @@ def hdf5(path, datasets):
         for name, values in datasets.items():
             file[name] = values
     return path
+
+
+@pytest.mark.parametrize("axes", [2, 3])
+def test_of_an_image_of_whole_frames_a_receiver_takes_its_part(axes, tmp_path):
+    whole = np.arange(80.0).reshape(8, 10)
+    np.save(tmp_path / "map.npy", whole if axes == 2 else whole[None])
+    params = CalibrationFileParams(enabled=True, path=str(tmp_path / "map.npy"))
+
+    part = load_map(params, SPEC, "mask", Placement(3, 2, 8, 10))
+
+    assert part.shape[-2:] == (4, 6)
+    assert np.array_equal(part.reshape(4, 6), whole[3:7, 2:8])
+    assert part.flags.c_contiguous
+
+
+def test_an_image_of_one_part_is_not_taken_for_all(tmp_path):
+    np.save(tmp_path / "map.npy", IMAGE)
+    params = CalibrationFileParams(enabled=True, path=str(tmp_path / "map.npy"))
+
+    with pytest.raises(ParamError, match=r"has the shape \(4, 6\), .* have \(8, 6\)"):
+        load_map(params, SPEC, "mask", Placement(4, 0, 8, 6))
 
 
 def test_what_is_off_is_not_looked_for():
