@@ -47,6 +47,13 @@ class Lima2Control(Front):
         dtype=str, default_value="", doc="single, round_robin or dynamic; for information."
     )
 
+    announce_as = device_property(
+        dtype=str,
+        default_value="",
+        doc="Name of a camera plugin to tell clients in place of the own one: known conductors "
+        "refuse what they do not know. Simulator, for instance. Empty: the own name.",
+    )
+
     @as_dev_failed
     def init_device(self) -> None:
         super().init_device()
@@ -58,6 +65,7 @@ class Lima2Control(Front):
             CameraEnv(self.camera_properties()),
             self.link,
             lambda: max(1, len(self.link.receivers)),
+            announce_as=self.announce_as,
         )
         self.init_front(self._receivers)
         self.start_pump(self.service.events)

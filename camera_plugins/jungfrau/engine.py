@@ -11,7 +11,7 @@ from camera_plugins.jungfrau.wire import MODULE_COLS, PortShape, wire_field
 from lima2_core.camera.dispatch import Share
 from lima2_core.data.memory import BufferPool, PoolSet
 from lima2_core.errors import CameraError, ParamError
-from lima2_core.net import Check, FrameReceiver, PortAddress, PortOptions
+from lima2_core.net import Check, FrameReceiver, ListenerStock, PortAddress, PortOptions
 
 POOL = "jungfrau"
 _LEAST_BUFFERS = 8
@@ -102,10 +102,14 @@ def wanted_buffers(params: JungfrauParams, setup: EngineSetup, pools: PoolSet) -
 class Engine:
     """A `FrameReceiver` for the last setup asked for.
 
+    Args:
+        ports: for which listeners are started beforehand.
+
     Threads: one at a time.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, ports: int) -> None:
+        self._stock = ListenerStock(ports)
         self._setup: EngineSetup | None = None
         self._pool: BufferPool | None = None
         self._slots = 0
@@ -123,7 +127,7 @@ class Engine:
         same = (self._setup, self._pool) == (setup, pool)
         if self.receiver is not None and same and self._slots >= wanted:
             return self.receiver
-        self.close()
+        self._let_go()
         if there < wanted:
             try:
                 more = pools.fitting(
@@ -135,7 +139,9 @@ class Engine:
         self._slots = max(wanted, pool.stats().slots)
         depth = max(4, min(_MOST_REQUESTS, pool.stats().slots * 3 // 4))
         try:
-            self.receiver = FrameReceiver(setup.ports(), pool, depth=depth, options=setup.options)
+            self.receiver = FrameReceiver(
+                setup.ports(), pool, depth=depth, options=setup.options, stock=self._stock
+            )
         except CameraError as error:
             if "address" not in error.details:
                 raise
@@ -145,6 +151,10 @@ class Engine:
 
     def close(self) -> None:
         """End the listeners; harmless at any time."""
+        self._let_go()
+        self._stock.close()
+
+    def _let_go(self) -> None:
         if self.receiver is not None:
             self.receiver.close()
         self.receiver = self._setup = self._pool = None

@@ -25,7 +25,7 @@ class JungfrauReceiver(CameraReceiver):
     def __init__(self, env: CameraEnv) -> None:
         self.installation = Installation.of(env.properties)
         self._clock = env.clock
-        self._engine = Engine()
+        self._engine = Engine(self.installation.modules * self.installation.interfaces)
         self._lock = threading.RLock()
         self._open: list[tuple[JungfrauSource, PoolSet]] = []
 

@@ -9,11 +9,13 @@ from lima2_core.net.layout import Check, Field, PacketLayout
 from lima2_core.net.port import Port, PortOptions
 from lima2_core.net.receiver import FrameReceiver, Lost, PortAddress, Received
 from lima2_core.net.stats import PortStats
+from lima2_core.net.stock import ListenerStock
 
 __all__ = [
     "Check",
     "Field",
     "FrameReceiver",
+    "ListenerStock",
     "Lost",
     "PacketLayout",
     "Port",

@@ -39,6 +39,7 @@ _NAP_S: Final = 200e-6
 _LONGEST_DRAIN_S: Final = 0.3
 _CHECK_ROUNDS: Final = 64
 _IDLE_S: Final = 1.0
+_FDS: Final = 4
 _PR_SET_TIMERSLACK: Final = 29
 _MADV_POPULATE_WRITE: Final = 23
 _WORD = {name: number for number, name in enumerate(NAMES)}
@@ -54,17 +55,21 @@ class Listener:
     Args:
         control: the end of the socket pair.
         setup: what `lima2_core.net.port` sends first.
+        fds: what comes with it: the socket, the table, the bells of requests and completions.
     """
 
-    def __init__(self, control: socket.socket, setup: Mapping[str, Any]) -> None:
+    def __init__(
+        self, control: socket.socket, setup: Mapping[str, Any], fds: Sequence[int]
+    ) -> None:
         self._control = control
+        self._fds = fds
         self._layout = PacketLayout.from_json(setup["layout"])
-        self._socket = socket.socket(fileno=setup["socket"])
+        self._socket = socket.socket(fileno=fds[0])
         self._fd = self._socket.fileno()
-        self._table = RequestTable(setup["table"], self._layout, setup["rows"])
+        self._table = RequestTable(fds[1], self._layout, setup["rows"])
         self._words = self._table.words
-        self._requests: int = setup["requests"]
-        self._completions: int = setup["completions"]
+        self._requests = fds[2]
+        self._completions = fds[3]
         self._frame_timeout_s: float = setup["frame_timeout_s"]
         self._collector = Collector(self._layout, self._table)
         handle = setup["pool"]
@@ -82,7 +87,7 @@ class Listener:
         for poll in (self._poll, self._poll_slots):
             poll.register(control, select.POLLIN)
             poll.register(self._requests, select.POLLIN)
-        self._ended = False
+        self._ended = self._released = False
         self._running = False
         self._started = False
         self._given = 0
@@ -95,13 +100,24 @@ class Listener:
         self._drops_before: int | None = None
         self._drops_idle: int | None = None
 
-    def run(self) -> None:
-        """Receive until the receiver is gone."""
+    def run(self) -> bool:
+        """Receive until the port is given up, or its owner is gone.
+
+        Returns:
+            Whether there may be another port.
+        """
         while not self._ended:
             if self._running:
                 self._round()
             else:
                 self._rest()
+        return self._released
+
+    def close(self) -> None:
+        """Let go of what came with the setup."""
+        self._socket.close()
+        for fd in self._fds[1:]:
+            os.close(fd)
 
     def _rest(self) -> None:
         """Throw packets away until there is a command; map the memory meanwhile."""
@@ -281,6 +297,9 @@ class Listener:
                 self._last_s = max(self._last_s, now_s)
                 if not self._running:
                     self._finish()
+            case "release":
+                self._ended = self._released = True
+                self._running = False
             case "close_before":
                 self._collector.close_before(command["frame"])
                 self._publish()
@@ -314,6 +333,7 @@ class Listener:
 def granted_priority(priority: int) -> str:
     """Ask for real-time scheduling, and say what became of it."""
     if priority == 0:
+        os.sched_setscheduler(0, os.SCHED_OTHER, os.sched_param(0))
         return "normal"
     try:
         os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(priority))
@@ -322,37 +342,50 @@ def granted_priority(priority: int) -> str:
     return f"fifo {priority}"
 
 
-def granted_cpus(cpus: Sequence[int]) -> str:
-    """Ask for cores, and say which ones there are."""
+def granted_cpus(cpus: Sequence[int], usual: set[int]) -> str:
+    """Ask for cores, the usual ones if none are wanted, and say which ones there are."""
     refused = ""
-    if cpus:
-        try:
-            os.sched_setaffinity(0, cpus)
-        except (OSError, ValueError) as error:
-            refused = f" ({','.join(map(str, cpus))} refused: {error})"
+    try:
+        os.sched_setaffinity(0, cpus or usual)
+    except (OSError, ValueError) as error:
+        refused = f" ({','.join(map(str, cpus))} refused: {error})"
     return ",".join(map(str, sorted(os.sched_getaffinity(0)))) + refused
+
+
+def serve_port(control: socket.socket, usual: set[int]) -> bool:
+    """Wait for a setup, and serve its port.
+
+    Returns:
+        Whether there may be another one.
+    """
+    message, fds, _, _ = socket.recv_fds(control, MESSAGE_BYTES, _FDS)
+    if not message:
+        return False
+    setup = json.loads(message)
+    listener = Listener(control, setup, fds)
+    answer = {
+        "priority": granted_priority(setup["priority"]),
+        "cpus": granted_cpus(setup["cpus"], usual),
+    }
+    control.send(json.dumps(answer).encode())
+    again = listener.run()
+    listener.close()
+    return again
 
 
 def main(argv: Sequence[str]) -> int:
     """Serve the socket pair ``argv[0]`` until its other end is closed."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the receiver ends this process
+    usual = os.sched_getaffinity(0)
+    _LIBC.prctl(_PR_SET_TIMERSLACK, 1, 0, 0, 0)
+    # Nothing here makes reference cycles, and a collection would cost a batch.
+    gc.collect()
+    gc.disable()
     with socket.socket(fileno=int(argv[0])) as control:
-        message = control.recv(MESSAGE_BYTES)
-        if not message:
-            return 0
-        setup = json.loads(message)
-        listener = Listener(control, setup)
-        _LIBC.prctl(_PR_SET_TIMERSLACK, 1, 0, 0, 0)
-        answer = {
-            "priority": granted_priority(setup["priority"]),
-            "cpus": granted_cpus(setup["cpus"]),
-        }
-        # Nothing here makes reference cycles, and a collection would cost a batch.
-        gc.collect()
-        gc.disable()
         try:
-            control.send(json.dumps(answer).encode())
-            listener.run()
+            while serve_port(control, usual):
+                gc.collect()
+                control.send(b"{}")
         except (BrokenPipeError, ConnectionResetError):
             return 0  # the receiver ended
     return 0

@@ -8,11 +8,9 @@ import os
 import select
 import socket
 import subprocess
-import sys
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
@@ -24,6 +22,7 @@ from lima2_core.net.layout import PacketLayout
 from lima2_core.net.sockets import MESSAGE_BYTES, drops, granted_bytes, open_socket
 from lima2_core.net.sorting import Span
 from lima2_core.net.stats import NAMES, PortStats
+from lima2_core.net.stock import ListenerStock
 from lima2_core.net.table import HISTORY, RequestTable, read_bell
 
 NO_END: Final = 2**62
@@ -35,7 +34,6 @@ _ANSWER_S: Final = 10.0
 _STOP_S: Final = 0.45
 _END_S: Final = 0.5
 _NEWEST, _WANTED = NAMES.index("newest"), NAMES.index("wanted")
-_ROOT = Path(__file__).resolve().parents[2]
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +66,7 @@ class Port:
         offset_bytes: place of the image of this port in a slot.
         depth: requests under way at most.
         options: how to listen.
+        stock: where listeners come from, and go back to; each is a new one without it.
 
     Raises:
         CameraError: the address cannot be used.
@@ -85,6 +84,7 @@ class Port:
         offset_bytes: int = 0,
         depth: int = 64,
         options: PortOptions | None = None,
+        stock: ListenerStock | None = None,
     ) -> None:
         if offset_bytes + layout.frame_bytes > pool.slot_bytes:
             raise StateError(
@@ -96,6 +96,8 @@ class Port:
         self.offset_bytes = offset_bytes
         self.options = options or PortOptions()
         self._pool = pool
+        self._gives_back = stock is not None
+        self._stock = stock or ListenerStock()
         self._socket = open_socket(address, port, self.options.buffer_bytes)
         self.port: int = self._socket.getsockname()[1]
         self.name = f"{address}:{self.port}"
@@ -118,34 +120,21 @@ class Port:
 
     def _begin_process(self) -> None:
         """Start a listener; it gets ready while others are started."""
-        near, far = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        given = (self._socket.fileno(), self._table_fd, self._requests, self._completions)
         handle = self._pool.handle()
         setup = {
             "layout": self.layout.to_json(),
             "rows": self._rows,
-            **dict(zip(("socket", "table", "requests", "completions"), given, strict=True)),
             "pool": asdict(handle),
             "offset_bytes": self.offset_bytes,
             **asdict(self.options),
         }
-        path = os.pathsep.join(filter(None, (str(_ROOT), os.environ.get("PYTHONPATH", ""))))
-        # Libraries of numpy would start threads beside the one that receives.
-        alone = {"PYTHONPATH": path, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
-        with far:
-            self._process = subprocess.Popen(
-                [sys.executable, "-m", "lima2_core.net.listener", str(far.fileno())],
-                pass_fds=(far.fileno(), *given),
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL,
-                stderr=subprocess.PIPE,
-                env={**os.environ, **alone},
-            )
+        given = (self._socket.fileno(), self._table_fd, self._requests, self._completions)
+        self._process, self._control = self._stock.take()
         self._pidfd = os.pidfd_open(self._process.pid)
-        self._control = near
         self._granted = None
         self._last_words = ""
-        near.send(json.dumps(setup).encode())
+        with contextlib.suppress(BrokenPipeError):  # it died; the answer tells
+            socket.send_fds(self._control, [json.dumps(setup).encode()], given)
 
     @property
     def pid(self) -> int:
@@ -339,6 +328,9 @@ class Port:
         if self._closed:
             return
         self._closed = True
+        self._span = None
+        if self._gives_back:
+            self._give_back()
         if self._control is not None:
             self._control.close()  # the listener ends by itself
         if self._process is not None:
@@ -348,6 +340,22 @@ class Port:
         self._socket.close()
         for fd in (self._table_fd, self._requests, self._completions):
             os.close(fd)
+
+    def _give_back(self) -> None:
+        """Let the listener go to another port, if it is well."""
+        if self._process is None or self._control is None or self.failure() is not None:
+            return
+        if self._granted is None:  # it may never get ready
+            return
+        try:
+            self._send({"do": "release"})
+            self._answer(_END_S, "let go of its port")
+        except (BusyError, CameraError):
+            return
+        os.close(self._pidfd)
+        self._control.settimeout(None)
+        self._stock.give_back((self._process, self._control))
+        self._process, self._control, self._pidfd = None, None, -1
 
     def _kill(self) -> None:
         if self._control is not None:

@@ -21,6 +21,7 @@ from lima2_core.errors import CameraError, StateError
 from lima2_core.net.layout import PacketLayout
 from lima2_core.net.port import NO_END, Port, PortOptions
 from lima2_core.net.stats import PortStats
+from lima2_core.net.stock import ListenerStock
 from lima2_core.net.table import read_bell, row_dtype
 
 log = logging.getLogger(__name__)
@@ -111,6 +112,7 @@ class FrameReceiver:
         pool: where the frames go; its slots must exist.
         depth: slots that the ports may hold at a time.
         options: how to listen.
+        stock: where listeners come from, and go back to; without it each is a new one.
 
     Raises:
         CameraError: an address cannot be used, or a listener does not start.
@@ -125,6 +127,7 @@ class FrameReceiver:
         *,
         depth: int = 64,
         options: PortOptions | None = None,
+        stock: ListenerStock | None = None,
     ) -> None:
         self._row = row_dtype(addresses[0].layout)
         if any(row_dtype(at.layout) != self._row for at in addresses):
@@ -152,6 +155,7 @@ class FrameReceiver:
                         offset_bytes=at.offset_bytes,
                         depth=depth,
                         options=options,
+                        stock=stock,
                     )
                 )
             for port in self.ports:

@@ -33,6 +33,9 @@ _STATUS_WORDS = {
 class ControlService:
     """Drives one detector.
 
+    Args:
+        announce_as: name of the plugin that clients are told; empty for its own.
+
     Threads: everything from any thread. The detector is called on the mailbox thread, except
     for its readings.
     """
@@ -44,9 +47,12 @@ class ControlService:
         env: CameraEnv,
         link: CameraLink,
         n_receivers: Callable[[], int],
+        *,
+        announce_as: str = "",
     ) -> None:
         self.name = name
         self.plugin = plugin
+        self._announce_as = announce_as
         self.events: queue.SimpleQueue[ServiceEvent | None] = queue.SimpleQueue()
         """What happened, for one reader; None at the end."""
         self._n_receivers = n_receivers
@@ -181,7 +187,7 @@ class ControlService:
         info = self._camera.info()
         height_m, width_m = info.pixel_size_m
         return {
-            "plugin": self.plugin.name,
+            "plugin": self._announce_as or self.plugin.name,
             "model": info.model,
             "sn": info.sn,
             "pixel_size": {"x": width_m, "y": height_m},
@@ -191,7 +197,9 @@ class ControlService:
 
     def detector_status(self) -> dict[str, Any]:
         """Present readings, by the keys of the wire (contract 02, 5.2)."""
-        return {"state": _STATUS_WORDS[self.state], **self._camera.status()}
+        # Clients of other detectors ask for these and fail where they are missing.
+        usual = {"temperature": 0.0, "humidity": 0.0} if self._announce_as else {}
+        return {"state": _STATUS_WORDS[self.state], **usual, **self._camera.status()}
 
     def detector_capabilities(self) -> dict[str, Any]:
         """What the detector can do, by the keys of the wire; times in nanoseconds there."""

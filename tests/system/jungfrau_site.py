@@ -1,13 +1,14 @@
 """An emulated JUNGFRAU with real servers and sockets, driven by the client."""
 
 import contextlib
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
 from camera_plugins.jungfrau.emulator import numbered_image
 from client import Lima2
-from tango_servers.deployment import Deployment, DeviceEntry, ServerEntry
+from tango_servers.deployment import Deployment, DeviceEntry, ServerEntry, load_deployment
 from tango_servers.local.database import EmbeddedDatabase
 from tango_servers.local.servers import ServerGroup
 from tests.ports import free_udp_addresses
@@ -41,6 +42,17 @@ def deployment(receivers, *, modules=1, interfaces=1, **properties):
     )
 
 
+class Played:
+    """What is left of a run whose servers have ended."""
+
+    def __init__(self, run):
+        self.ledger = run.ledger
+        self._frames = list(run.frames())
+
+    def frames(self):
+        return self._frames
+
+
 class JungfrauSite:
     """Database and servers of one detector."""
 
@@ -64,6 +76,23 @@ class JungfrauSite:
     @property
     def device(self):
         return f"tango://{self.database.tango_host}/{CONTROL}"
+
+    def play(self, file, changes, nb_frames):
+        """Play a file through a system with the camera Reader; the run when it has ended."""
+        folder = self.folder / "reader"
+        deployment = load_deployment("reader_2")
+        servers = tuple(server for server in deployment.servers if "rcv2" not in server.instance)
+        control = servers[0].devices[0]
+        receivers = {"receivers": ("id00/limareceiver/reader1",)}
+        alone = DeviceEntry(control.name, control.class_name, receivers)
+        servers = (replace(servers[0], devices=(alone,)), *servers[1:])
+        deployment = replace(deployment, servers=servers)
+        with contextlib.ExitStack() as stack:
+            database = stack.enter_context(EmbeddedDatabase(folder, deployment))
+            stack.enter_context(ServerGroup(folder / "logs", database.tango_host, deployment))
+            lima = Lima2(f"tango://{database.tango_host}/{control.name}")
+            source = {"acquisition.det.file": f"{file}::/entry_0000/instrument/detector/data"}
+            return Played(lima.acquire({**source, **changes}, nb_frames=nb_frames))
 
     def client(self, changes=None):
         lima = Lima2(self.device)

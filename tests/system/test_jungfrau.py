@@ -1,14 +1,23 @@
 """A whole JUNGFRAU system: emulator, UDP, receivers, files, front; round robin and parts."""
 
+import socket
+
 import h5py
+import hdf5plugin  # noqa: F401  the filters of the frames
 import numpy as np
 import pytest
 
-from client import MasterFile, Validity
+from client import MasterFile, ParamError, Validity
+from lima2_core.data.frame import Validity as Code
+from processing.jungfrau.calibration import read_calibration
 from tests.system.jungfrau_site import JungfrauSite, numbered
+from tests.system.lab import Lab
+from tests.unit.processing.jungfrau import calibration, photons, saved, words
 
-DET = "acquisition.det."
+DET, PROC = "acquisition.det.", "processing."
 ROWS = 64
+NODE = "entry_0000/instrument/detector"
+FILL = 0x8000
 
 
 @pytest.fixture(scope="module")
@@ -18,15 +27,19 @@ def quad(tmp_path_factory):
         yield site
 
 
-def lima_of(site, **changes):
-    lima = site.client(
-        {
-            DET + "readout_rows": ROWS,
-            DET + "nb_buffers": 64,
-            **{DET + name: value for name, value in changes.items()},
-        }
+@pytest.fixture(scope="module")
+def single(tmp_path_factory):
+    """One module with two interfaces, one receiver."""
+    with JungfrauSite(tmp_path_factory.mktemp("single"), 1, interfaces=2) as site:
+        yield site
+
+
+def lima_of(site, changes=None, **det):
+    """A client with small frames; ``det`` are parameters of the detector."""
+    small = {"readout_rows": ROWS, "nb_buffers": 64}
+    return site.client(
+        {DET + name: value for name, value in {**small, **det}.items()} | (changes or {})
     )
-    return lima
 
 
 def test_round_robin_and_parts_over_four_receivers_give_the_same_master_file(quad, tmp_path):
@@ -37,8 +50,184 @@ def test_round_robin_and_parts_over_four_receivers_give_the_same_master_file(qua
 
         assert run.check().verdict == "all 21 frames are valid"
         with MasterFile(run.master_file) as master:
-            contents[mode] = [frame.data for frame in master]
-    for idx, (one, other) in enumerate(zip(*contents.values(), strict=True)):
+            contents[mode] = [np.squeeze(frame.data) for frame in master]
+    for idx, images in enumerate(zip(*contents.values(), strict=True)):
         whole = numbered(idx, 4, ROWS)
-        assert np.array_equal(np.squeeze(one), whole)
-        assert np.array_equal(np.squeeze(other), whole)
+        assert [np.array_equal(image, whole) for image in images] == [True, True]
+
+
+def test_packets_that_are_lost_are_in_ledger_counters_and_files(single, tmp_path):
+    # Port 0 has packets 0 to 7 of these rows, port 1 as well.
+    faults = ["drop:frame=3,packet=2,port=1", "drop:frame=6", "double:frame=8,packet=0,port=0"]
+    lima = lima_of(
+        single, {PROC + "saving.file_exists_policy": "overwrite"}, **{"emulator.faults": faults}
+    )
+    run = lima.acquire(nb_frames=10, exposure_s=0.01, save_to=tmp_path, prefix="lossy")
+
+    codes = run.ledger.code.tolist()
+    assert codes == [0, 0, 0, Validity.PARTIAL, 0, 0, Validity.PACKET_LOSS, 0, 0, 0]
+    frames = {frame.idx: frame for frame in run.frames()}
+    expected = numbered(3, 1, ROWS)
+    expected[32 + 8 : 32 + 12] = FILL
+    assert np.array_equal(np.squeeze(frames[3].data), expected)
+    assert np.array_equal(np.squeeze(frames[5].data), numbered(5, 1, ROWS))
+    (file,) = tmp_path.glob("lossy_0_*.h5")
+    with h5py.File(file) as saved_file:
+        detector = saved_file[NODE]
+        assert detector["validity"][()].tolist() == codes
+        mask = detector["frame_metadata/packet_mask"]
+        assert mask.shape == (10, 2, 1)
+        assert mask[:, 0, 0].tolist() == [255] * 6 + [255] + [255] * 3
+        assert mask[3].tolist() == [[255], [255 & ~(1 << 2)]]
+        packets = detector["frame_metadata/packets"][()].tolist()
+        assert packets[:6] == [16, 16, 16, 15, 16, 16]
+        numbers = detector["frame_metadata/frame_number"][()]
+        assert np.array_equal(np.delete(numbers - numbers[0], 6), [0, 1, 2, 3, 4, 5, 7, 8, 9])
+
+
+@pytest.mark.parametrize(
+    ("policy", "code"), [("keep", Validity.PARTIAL), ("discard", Validity.PACKET_LOSS)]
+)
+def test_incomplete_frames_are_kept_or_discarded(single, policy, code):
+    lima = lima_of(
+        single, **{"emulator.faults": ["drop:frame=4,packet=1,port=0"], "partial_frames": policy}
+    )
+
+    run = lima.acquire(nb_frames=8, exposure_s=0.01)
+
+    assert run.ledger.code.tolist() == [0, 0, 0, 0, code, 0, 0, 0]
+
+
+def test_a_pedestal_of_emulated_dark_runs_is_used_by_the_next_run(single, tmp_path):
+    known = calibration()
+    path, made = saved(tmp_path, known, "known.h5"), tmp_path / "made.h5"
+    frames = 40
+    for mode in ("dynamic", "forceswitchg1", "forceswitchg2"):
+        dark = {
+            "readout_rows": 512,
+            "gain_mode": mode,
+            "emulator.images": "dark",
+            "emulator.calibration_path": path,
+        }
+        pedestal = {"enabled": True, "path": str(made), "gain_path": path}
+        lima = lima_of(single, {PROC + "pedestal": pedestal}, **dark)
+        run = lima.acquire(nb_frames=frames, exposure_s=0.02)
+        assert run.check().verdict == f"all {frames} frames are valid"
+
+    measured = read_calibration(str(made), "made")
+    assert measured.pedestal_frames == (frames, frames, frames)
+    assert measured.module_ids == known.module_ids
+    error = (measured.pedestal - known.pedestal) * np.sqrt(frames) / known.pedestal_rms
+    # Rounding to whole ADU adds 1/12 to a variance of 144: nothing to be seen.
+    assert abs(float(error.mean())) < 0.02
+    assert 0.97 < float(error.std()) < 1.03
+    assert float(np.abs(error).max()) < 7
+    assert 0.97 < float(measured.pedestal_rms.mean() / known.pedestal_rms.mean()) < 1.03
+    assert np.count_nonzero(measured.mask) < 0.001 * measured.mask.size
+
+    raw = words()
+    np.save(tmp_path / "raw.npy", raw)
+    lima = lima_of(
+        single,
+        {PROC + "photons": {"enabled": True, "calibration_path": str(made), "output": "float32"}},
+        **{"readout_rows": 512, "emulator.images": str(tmp_path / "raw.npy")},
+    )
+    run = lima.acquire(nb_frames=2, exposure_s=0.02)
+    (first, _) = run.frames()
+    expected = photons(raw, measured)
+    there = np.isfinite(expected)
+    assert np.allclose(
+        np.squeeze(first.data)[np.squeeze(there)], expected[there], rtol=1e-5, atol=1e-3
+    )
+
+
+def test_raw_words_saved_beside_photons_give_the_same_photons_when_played(single, tmp_path):
+    path = saved(tmp_path, calibration())
+    np.save(tmp_path / "raw.npy", np.stack([words(seed=seed)[0] for seed in range(3)]))
+    photon_params = {"enabled": True, "calibration_path": path}
+    lima = lima_of(
+        single,
+        {
+            PROC + "photons": photon_params,
+            PROC + "saving_input": {
+                "enabled": True,
+                "base_path": str(tmp_path),
+                "filename_prefix": "raw",
+                "compression": "none",
+            },
+        },
+        **{
+            "readout_rows": 512,
+            "emulator.images": str(tmp_path / "raw.npy"),
+            "emulator.faults": ["drop:frame=2,packet=7,port=0"],
+        },
+    )
+    run = lima.acquire(nb_frames=6, exposure_s=0.03, save_to=tmp_path, prefix="photons")
+
+    (raw_file,), (photon_file,) = tmp_path.glob("raw_0_*.h5"), tmp_path.glob("photons_0_*.h5")
+    with h5py.File(raw_file) as raw, h5py.File(photon_file) as converted:
+        assert raw[f"{NODE}/data"].dtype == np.uint16
+        assert converted[f"{NODE}/data"].dtype == np.int16
+        once = converted[f"{NODE}/data"][()]
+        assert raw[f"{NODE}/validity"][()].tolist() == [0, 0, Code.PARTIAL, 0, 0, 0]
+    again = single.play(raw_file, {PROC + "photons": photon_params}, nb_frames=6)
+    assert again.ledger.code.tolist() == run.ledger.code.tolist()
+    for frame in again.frames():
+        assert np.array_equal(np.squeeze(frame.data), np.squeeze(once[frame.idx]))
+
+
+@pytest.mark.parametrize(
+    ("changes", "path"),
+    [
+        ({DET + "readout_rows": 100}, "det.readout_rows"),
+        ({DET + "readout_speed": "full"}, "det.readout_speed"),
+        ({DET + "high_voltage": 30}, "det.high_voltage"),
+        ({DET + "emulator.images": "/nowhere.h5"}, "det.emulator.images"),
+        ({DET + "emulator.faults": ["vanish:frame=1"]}, "det.emulator.faults.0"),
+        ({DET + "emulator.mix": "drop=2"}, "det.emulator.mix"),
+        ({"acquisition.img.flip": "up_down"}, "img.flip"),
+        ({"acquisition.acq.trigger_mode": "external"}, "acq.trigger_mode"),
+        ({PROC + "photons.enabled": True}, "photons.calibration_path"),
+    ],
+)
+def test_what_cannot_be_is_refused_at_prepare_with_its_path(quad, changes, path):
+    lima = lima_of(quad)
+
+    with pytest.raises(ParamError, match=path):
+        lima.acquire(changes, nb_frames=2)
+
+    assert lima.state == "idle"
+    assert lima_of(quad).acquire(nb_frames=4, exposure_s=0.01).check().complete
+
+
+def test_modules_that_cannot_be_dealt_out_are_refused(tmp_path):
+    with JungfrauSite(tmp_path, 2, modules=3) as site:
+        lima = lima_of(site, dispatch_mode="partial_frame")
+        with pytest.raises(ParamError, match=r"det.dispatch_mode.*3 modules"):
+            lima.acquire(nb_frames=2)
+
+
+def test_a_port_in_use_is_refused_with_the_property(tmp_path):
+    with JungfrauSite(tmp_path, 1) as site, socket.socket(type=socket.SOCK_DGRAM) as taken:
+        address = site.deployment.control.properties["udp_addresses"][0]
+        host, port = address.split(":")
+        taken.bind((host, int(port)))
+        with pytest.raises(ParamError, match=r"properties\.udp_addresses"):
+            lima_of(site).acquire(nb_frames=2)
+        taken.close()
+        assert lima_of(site).acquire(nb_frames=2, exposure_s=0.01).check().complete
+
+
+def test_a_conductor_drives_it_when_it_is_announced_as_what_it_knows(tmp_path):
+    with JungfrauSite(tmp_path / "site", 2, announce_as="Simulator") as site:
+        site.deployment.write(tmp_path / "deployment")
+        host = site.database.tango_host
+        with Lab(tmp_path, host, tmp_path / "deployment", servers=site.servers) as lab:
+            tree = lab.acquisition({"acq.nb_frames": 12, "det.readout_rows": ROWS})
+            lab.acquire(tree, lab.saving(tmp_path, {"saving.filename_prefix": "conducted"}))
+
+            master = tmp_path / "conducted_frame_master.h5"
+            with h5py.File(next(iter(tmp_path.glob("conducted*master.h5")), master)) as file:
+                data = file[f"{NODE}/data"][()]
+    assert data.shape[0] == 12
+    assert all(np.array_equal(np.squeeze(data[idx]), numbered(idx, 1, ROWS)) for idx in range(12))

@@ -1,0 +1,83 @@
+"""Listener processes that wait for work: they start once, not with every port."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+from typing import Final
+
+_END_S: Final = 0.5
+_ROOT = Path(__file__).resolve().parents[2]
+
+Idle = tuple["subprocess.Popen[bytes]", socket.socket]
+"""A process, and the near end of the socket pair over which it gets its commands."""
+
+
+def spawn() -> Idle:
+    """Start a process; it imports what it needs and waits for its setup."""
+    near, far = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    path = os.pathsep.join(filter(None, (str(_ROOT), os.environ.get("PYTHONPATH", ""))))
+    # Libraries of numpy would start threads beside the one that receives.
+    alone = {"PYTHONPATH": path, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
+    with far:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "lima2_core.net.listener", str(far.fileno())],
+            pass_fds=(far.fileno(),),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            env={**os.environ, **alone},
+        )
+    return process, near
+
+
+def end(idle: Idle) -> None:
+    """End a process that has nothing to do."""
+    process, control = idle
+    control.close()  # it ends by itself
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        process.wait(_END_S)
+    process.kill()
+    process.wait()
+    if process.stderr is not None:
+        process.stderr.close()
+
+
+class ListenerStock:
+    """Takes back the processes of ports that are closed, for the next ports.
+
+    Args:
+        count: processes started beforehand.
+
+    Threads: one at a time.
+    """
+
+    def __init__(self, count: int = 0) -> None:
+        self._idle = [spawn() for _ in range(count)]
+        self._closed = False
+
+    def take(self) -> Idle:
+        """A process that waits for its setup."""
+        while self._idle:
+            idle = self._idle.pop(0)
+            if idle[0].poll() is None:
+                return idle
+            end(idle)
+        return spawn()
+
+    def give_back(self, idle: Idle) -> None:
+        """Keep a process that has let go of its port."""
+        if self._closed:
+            end(idle)
+        else:
+            self._idle.append(idle)
+
+    def close(self) -> None:
+        """End all that wait; what comes back later ends at once."""
+        self._closed = True
+        while self._idle:
+            end(self._idle.pop())
