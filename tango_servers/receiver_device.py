@@ -248,6 +248,15 @@ class Lima2Receiver(LimaDevice):
             {name: resources.as_tree(stats) for name, stats in self.service.memory().items()}
         )
 
+    @attribute(
+        dtype=str,
+        label="Camera counters",
+        doc="What the camera counts beside frames in the current or last acquisition, such as "
+        "packets by class for each port (JSON)",
+    )
+    def camera_counters(self) -> str:
+        return json.dumps(self.service.camera_counters())
+
     def _run_stats(self) -> Any:
         run = self.service.current
         return run.stats() if run is not None else None

@@ -7,11 +7,13 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
-from camera_plugins.jungfrau.engine import Engine
+from camera_plugins.jungfrau.engine import Engine, EngineSetup
 from camera_plugins.jungfrau.installation import Installation
 from camera_plugins.jungfrau.source import JungfrauSource
+from camera_plugins.jungfrau.wire import PACKET_BYTES
 from lima2_core.camera.api import CameraEnv, CameraReceiver, SourceRequest
 from lima2_core.data.memory import PoolSet
+from lima2_core.host import HostNeeds, warnings
 from lima2_core.net import FrameReceiver
 
 
@@ -61,6 +63,22 @@ class JungfrauReceiver(CameraReceiver):
         """Whether a source has the listeners."""
         with self._lock:
             return bool(self._open) and self._open[-1][0] is source
+
+    def remarks(self, setup: EngineSetup) -> tuple[str, ...]:
+        """What is not as it should be on this computer, and which listeners got less than asked."""
+        needs = HostNeeds(
+            addresses=tuple(dict.fromkeys(host for host, _ in setup.addresses)),
+            receive_buffer_bytes=setup.options.buffer_bytes,
+            packet_bytes=PACKET_BYTES,
+            realtime=setup.options.priority,
+            cpus=setup.options.cpus,
+        )
+        refused = [
+            f"the listener of {port['name']} has priority {port['priority']}"
+            for port in self.counters().get("ports", ())
+            if "refused" in port["priority"]
+        ]
+        return (*warnings(needs), *refused)
 
     def counters(self) -> Mapping[str, Any]:
         """What became of the packets of each port in the current or last acquisition."""

@@ -150,6 +150,10 @@ class JungfrauSource(FrameSource):
             ),
         )
 
+    @property
+    def remarks(self) -> tuple[str, ...]:
+        return self._receiver.remarks(self.setup)
+
     def expected_frames(self) -> int | None:
         total, stop_at = self._params.acq.nb_frames, self._stop_at
         if stop_at is not None:

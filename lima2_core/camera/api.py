@@ -220,6 +220,11 @@ class FrameSource(ABC):
         """Values that come with every frame, in `Frame.fields`; known once it is resolved."""
         return ()
 
+    @property
+    def remarks(self) -> tuple[str, ...]:
+        """What users should know before the start, a sentence each; asked once it is open."""
+        return ()
+
     def close(self) -> None:
         """Let go of everything; must be harmless at any time."""
 

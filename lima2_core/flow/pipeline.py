@@ -169,6 +169,8 @@ class Pipeline:
     where the input lies."""
     fill: float = 0
     """What pixels of the whole output read that no receiver has."""
+    remarks: tuple[str, ...] = ()
+    """What users should know before the start."""
 
     def __post_init__(self) -> None:
         if (self.second is None) != (self.joint is None):

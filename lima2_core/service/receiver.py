@@ -230,6 +230,10 @@ class ReceiverService:
         """Frame buffers (G15)."""
         return self.pools.stats()
 
+    def camera_counters(self) -> Mapping[str, Any]:
+        """What the camera counts beside frames."""
+        return self._camera.counters()
+
     def close(self, timeout_s: float = 0.6) -> None:
         """End everything; files are closed if ``timeout_s`` is enough for it."""
         self._mailbox.call(lambda: self._feed(Event.TERMINATE), COMMAND_S)

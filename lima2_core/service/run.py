@@ -155,6 +155,8 @@ class Run:
         except BaseException:
             self._close_unused()
             raise
+        self.remarks = plan.source.remarks
+        """What users should know before the start."""
         self.prepared_s = time.monotonic()
 
     @property

@@ -65,6 +65,8 @@ class RunDescription:
     """Of processed frames; None: they lie where those of the camera do."""
     output_fill: float = 0
     """What pixels of whole processed frames read that no receiver has."""
+    remarks: tuple[str, ...] = ()
+    """What users should know before the start."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -46,6 +46,8 @@ class Demand:
     receivers: int
     saved: tuple[SavedDemand, ...] = ()
     deferred: bool = False
+    remarks: tuple[tuple[str, str], ...] = ()
+    """What receivers have to say, by their names."""
 
     @property
     def saved_bytes(self) -> int:
@@ -115,6 +117,11 @@ def demand_of(run: SystemRun) -> Demand:
             for name, saved in run.view.saved.items()
         ),
         deferred=run.order.deferred,
+        remarks=tuple(
+            (member.name, text)
+            for member, description in zip(run.members, run.descriptions, strict=True)
+            for text in description.remarks
+        ),
     )
 
 
@@ -133,6 +140,7 @@ def preflight(
         *_of_disk(demand, disk),
         *_of_memory(demand, rooms),
         *_of_speed(demand, experiences),
+        *_of_receivers(demand),
     )
 
 
@@ -199,6 +207,14 @@ def _of_speed(demand: Demand, experiences: Sequence[Experience]) -> list[str]:
         f"an earlier run of such frames went at {last.rate_hz:.0f} frames/s, as queue "
         f"{last.bottleneck!r} was full; this one asks for {asked_hz:.0f}"
     ]
+
+
+def _of_receivers(demand: Demand) -> list[str]:
+    """Remarks of receivers; the same of several of them once."""
+    names: dict[str, list[str]] = {}
+    for name, text in demand.remarks:
+        names.setdefault(text, []).append(name)
+    return [f"{', '.join(those)}: {text}" for text, those in names.items()]
 
 
 def _compressed(processing: Mapping[str, object], prefix: str) -> bool:

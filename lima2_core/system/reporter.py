@@ -40,6 +40,7 @@ def describe(run: Run) -> RunDescription:
         placement=run.placement,
         output_placement=pipeline.placement,
         output_fill=pipeline.fill,
+        remarks=(*run.remarks, *pipeline.remarks),
     )
 
 

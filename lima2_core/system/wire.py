@@ -95,6 +95,7 @@ def description_to_tree(description: RunDescription) -> dict[str, Any]:
             asdict(description.output_placement) if description.output_placement else None
         ),
         "output_fill": description.output_fill,
+        "remarks": list(description.remarks),
     }
 
 
@@ -129,6 +130,7 @@ def _description(tree: Mapping[str, Any]) -> RunDescription:
         placement=Placement(**placement) if placement else None,
         output_placement=Placement(**output_placement) if output_placement else None,
         output_fill=tree.get("output_fill", 0),
+        remarks=tuple(tree.get("remarks", ())),
     )
 
 

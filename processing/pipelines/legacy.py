@@ -153,6 +153,7 @@ class _Builder:
             queue_frames=params.fifo.nb_fifo_frames,
             files=lambda: [name for sink in self.sinks.values() for name in sink.files],
             saved=self.saved,
+            remarks=() if self.convert is None else self.convert.remarks,
             placement=None if self.reshapes else laid_out(self.convert, context),
             fill=fill_between(self.convert, context, self.depth, spec.dtype),
         )

@@ -96,6 +96,11 @@ class ConvertPhotons(Transform):
         self.buffers = OutputBuffers(out, self._pools, self._wanted, "photons")
         return out
 
+    @property
+    def remarks(self) -> tuple[str, ...]:
+        """What users should know before the start; once it is resolved."""
+        return (f"photons are computed by {self.device}",)
+
     def process(self, frame: Frame) -> Frame:
         lease, out = self.buffers.take()
         self.kernel.apply(np.ascontiguousarray(frame.data), out)
