@@ -14,7 +14,9 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import partial
+from typing import TypeAlias
 
 from benchmarks import Result, result
 from lima2_core import registry
@@ -39,8 +41,30 @@ PREPARES = 40
 LIMIT_S = 10.0
 
 
+Events: TypeAlias = "queue.SimpleQueue[ServiceEvent | None]"
+
+
+@dataclass(frozen=True, slots=True)
+class System:
+    """A coordinator, and what it tells."""
+
+    coordinator: Coordinator
+    events: Events
+
+    def until(self, event: ServiceEvent) -> None:
+        """Wait for an event; those before it are dropped."""
+        while self.events.get(timeout=LIMIT_S) != event:
+            pass
+
+    def begin(self) -> SystemRun:
+        """Prepare and start."""
+        run = self.coordinator.prepare(order(2))
+        self.coordinator.start()
+        return run
+
+
 @contextmanager
-def system(rows: int) -> Iterator[Coordinator]:
+def system(rows: int) -> Iterator[System]:
     """Two receivers of the simulated detector, with square images."""
     plugin = registry.load(registry.CAMERAS, "Simulator")
     env = CameraEnv({"rows": str(rows), "cols": str(rows)})
@@ -51,11 +75,14 @@ def system(rows: int) -> Iterator[Coordinator]:
     ]
     link = FanOut({one.name: one.deliver for one in receivers}, lambda name, error: None)
     control = ControlService("control", plugin, env, link, lambda: RECEIVERS)
-    coordinator = Coordinator(LocalControl(control), [LocalReceiver(one) for one in receivers])
+    told: Events = queue.SimpleQueue()
+    coordinator = Coordinator(
+        LocalControl(control), [LocalReceiver(one) for one in receivers], tell=told.put
+    )
     for events in (control.events, *(one.events for one in receivers)):
         Worker("events", partial(_drop_all, events))
     try:
-        yield coordinator
+        yield System(coordinator, told)
     finally:
         coordinator.close()
         control.close()
@@ -64,7 +91,7 @@ def system(rows: int) -> Iterator[Coordinator]:
         link.close()
 
 
-def _drop_all(events: queue.SimpleQueue[ServiceEvent | None]) -> None:
+def _drop_all(events: Events) -> None:
     """Read what nobody else does."""
     while events.get() is not None:
         pass
@@ -86,31 +113,23 @@ def order(nb_frames: int) -> SystemOrder:
     )
 
 
-def until(coordinator: Coordinator, event: ServiceEvent) -> None:
-    """Wait for an event; those before it are dropped."""
-    while coordinator.events.get(timeout=LIMIT_S) != event:
-        pass
-
-
-def prepare_and_start(coordinator: Coordinator) -> float:
+def prepare_and_start(here: System) -> float:
     """Median seconds from the order to the start of the detector."""
     taken: list[float] = []
     for _ in range(PREPARES):
         start_s = time.perf_counter()
-        run = coordinator.prepare(order(2))
-        coordinator.start()
+        run = here.begin()
         taken.append(time.perf_counter() - start_s)
-        until(coordinator, RunFinished(run.acq_id))
+        here.until(RunFinished(run.acq_id))
     return statistics.median(taken)
 
 
-def one_after_the_other(coordinator: Coordinator, count: int) -> list[SystemRun]:
+def one_after_the_other(here: System, count: int) -> list[SystemRun]:
     """Acquire; each as soon as the system is at rest after the one before."""
     last: list[SystemRun] = []
     for _ in range(count):
-        run = coordinator.prepare(order(2))
-        coordinator.start()
-        until(coordinator, StateChanged(AcqState.IDLE))
+        run = here.begin()
+        here.until(StateChanged(AcqState.IDLE))
         last = [*last[-3:], run]
     never = threading.Event()
     while last[-1].phase not in (Phase.DONE, Phase.INCOMPLETE):
@@ -132,13 +151,13 @@ def _held() -> dict[str, int]:
 
 def main() -> list[Result]:
     """Measure the start, then a row of acquisitions and what it leaves behind."""
-    with system(2048) as coordinator:
-        start_s = prepare_and_start(coordinator)
-    with system(64) as coordinator:
-        one_after_the_other(coordinator, WARM_UP)
+    with system(2048) as large:
+        start_s = prepare_and_start(large)
+    with system(64) as small:
+        one_after_the_other(small, WARM_UP)
         before = _held()
         began_s = time.perf_counter()
-        runs = one_after_the_other(coordinator, ACQUISITIONS)
+        runs = one_after_the_other(small, ACQUISITIONS)
         elapsed_s = time.perf_counter() - began_s
         assert all(run.phase is Phase.DONE for run in runs)
         after = _held()

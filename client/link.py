@@ -64,6 +64,8 @@ class TangoDevice:
     def __init__(self, name: str) -> None:
         self.name = name
         self._proxy: tango.DeviceProxy | None = None
+        self._labels: dict[str, tuple[str, ...]] = {}
+        """Of enumerations, by attribute; as of the present connection."""
 
     def read(self, attribute: str) -> Any:
         reading = self._ask(lambda proxy: proxy.read_attribute(attribute), CALL_S)
@@ -99,7 +101,10 @@ class TangoDevice:
             if event.err or event.attr_value is None:
                 put(None)
                 return
-            put(self._plain(attribute, event.attr_value.value, event.attr_value.type))
+            try:
+                put(self._plain(attribute, event.attr_value.value, event.attr_value.type))
+            except ClientError:
+                put(None)  # the server went before it could be asked what the number means
 
         kind = tango.EventType.CHANGE_EVENT
         proxy = self._connected(CALL_S)
@@ -119,8 +124,11 @@ class TangoDevice:
 
     def _plain(self, attribute: str, value: Any, kind: Any) -> Any:
         if kind == tango.CmdArgType.DevEnum:
-            config = self._ask(lambda proxy: proxy.get_attribute_config(attribute), CALL_S)
-            return list(config.enum_labels)[int(value)]
+            labels = self._labels.get(attribute)
+            if labels is None:
+                config = self._ask(lambda proxy: proxy.get_attribute_config(attribute), CALL_S)
+                labels = self._labels[attribute] = tuple(config.enum_labels)
+            return labels[int(value)]
         return _text_of(value)
 
     def _ask(self, question: Callable[[tango.DeviceProxy], Any], timeout_s: float) -> Any:
@@ -133,6 +141,7 @@ class TangoDevice:
             if isinstance(error, UnreachableError):
                 # A proxy that failed tries again only after a second.
                 self._proxy = None
+                self._labels.clear()
             # Tango's own text would bury the sentence; it is still in __context__.
             raise error from None
 

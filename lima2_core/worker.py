@@ -43,20 +43,11 @@ class Worker:
         on_failure: Callable[[BaseException], None] | None = None,
     ) -> None:
         self.name = name
-        self._work = work
-        self._on_failure = on_failure
-        self._thread = threading.Thread(target=self._run, name=name, daemon=True)
+        # The work is forgotten with its end: it mostly leads to the owner, and so back to us.
+        self._thread = threading.Thread(
+            target=_run, args=(name, work, on_failure), name=name, daemon=True
+        )
         self._thread.start()
-
-    def _run(self) -> None:
-        try:
-            self._work()
-        except BaseException as error:
-            if self._on_failure is None:
-                log.exception("thread %s ended by an error", self.name)
-            else:
-                let_go(error)
-                self._on_failure(error)
 
     @property
     def alive(self) -> bool:
@@ -72,3 +63,16 @@ class Worker:
             return False
         self._thread.join(timeout_s)
         return not self._thread.is_alive()
+
+
+def _run(
+    name: str, work: Callable[[], None], on_failure: Callable[[BaseException], None] | None
+) -> None:
+    try:
+        work()
+    except BaseException as error:
+        if on_failure is None:
+            log.exception("thread %s ended by an error", name)
+        else:
+            let_go(error)
+            on_failure(error)

@@ -10,6 +10,7 @@ import tango
 
 from lima2_core.errors import BusyError, NotAvailableError
 from lima2_core.ids import AcqId
+from tango_servers.devices import delete_device, forget_peers, make_device
 from tango_servers.front_run import FrontRun
 from tango_servers.names import RUN_CLASS, run_device
 from tango_servers.process import PROCESS
@@ -59,7 +60,7 @@ class FrontRuns:
             raise BusyError("the server waits for a process that does not answer; try again")
         try:
             PROCESS.system_runs[run.device.lower()] = run
-            tango.Util.instance().create_device(RUN_CLASS, run.device)
+            make_device(RUN_CLASS, run.device)
         finally:
             PROCESS.devices_lock.release()
         with self._lock:
@@ -81,8 +82,9 @@ class FrontRuns:
                 PROCESS.system_runs.pop(device.lower(), None)
                 # At the end of the process Tango may have deleted it before.
                 with contextlib.suppress(tango.DevFailed):
-                    tango.Util.instance().delete_device(RUN_CLASS, device)
+                    delete_device(device)
             self._left.clear()
+            forget_peers()
         finally:
             PROCESS.devices_lock.release()
 

@@ -16,6 +16,7 @@ from collections.abc import Callable, Mapping, Sequence
 from lima2_core.errors import Lima2Error, NotAvailableError, StateError, StorageError
 from lima2_core.ids import AcqId
 from lima2_core.service.control import ControlService
+from lima2_core.service.events import RunsChanged, ServiceEvent
 from lima2_core.state.device import AcqState
 from lima2_core.system.coordinator import Coordinator
 from lima2_core.system.local import LocalControl
@@ -330,13 +331,17 @@ class FrontSystem:
             self._current = None
         self._ports = tuple(TangoReceiver(name) for name in names)
         self._coordinator = Coordinator(
-            LocalControl(self._service), self._ports, self._outputs, self._device_of
+            LocalControl(self._service), self._ports, self._outputs, self._device_of, self._nudge
         )
         if self._images is None:
             self._images = ImageFollower(self._service.name, lambda: self._current)
             self._images.max_size = self._image_max_size
             self._watch = Worker(f"front-{self._service.name}", self._watch_receivers)
         return self._coordinator
+
+    def _nudge(self, event: ServiceEvent) -> None:
+        """Have what has changed pushed now; what is no event of the detector is not told as one."""
+        self._service.events.put(RunsChanged(()))
 
     def _device_of(self, acq_id: AcqId) -> str:
         return self._address_of(self.runs.get(acq_id).device)

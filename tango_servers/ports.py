@@ -38,6 +38,8 @@ PREPARE_S = 2.5
 COMMAND_S = 1.8
 ASK_S = 1.0
 """Limits of a prepare, of another command, and of a question."""
+MOST_PROXIES = 8
+"""Connections that a line keeps: nobody tells it when frames of a run are asked for no more."""
 _GRACE_MS = 500
 """Tango's own limit is later than ours, so that it is ours that counts."""
 
@@ -99,10 +101,13 @@ class Line:
     def _ask(self, device: str, question: Callable[[tango.DeviceProxy], Any], limit_ms: int) -> Any:
         with tango.EnsureOmniThread():
             try:
-                proxy = self._proxies.get(device)
+                proxy = self._proxies.pop(device, None)
                 if proxy is None:
                     with PROCESS.devices_lock:
-                        proxy = self._proxies[device] = tango.DeviceProxy(device)
+                        proxy = tango.DeviceProxy(device)
+                self._proxies[device] = proxy  # the last in line to be given up
+                for old in list(self._proxies)[:-MOST_PROXIES]:
+                    self._proxies.pop(old, None)
                 proxy.set_timeout_millis(limit_ms)
                 return question(proxy)
             except tango.DevFailed as failed:

@@ -31,6 +31,7 @@ from lima2_core.system.reporter import describe
 from lima2_core.system.wire import description_to_tree, order_from_tree
 from tango_servers import discovery, resources
 from tango_servers.base import LimaDevice, text_of
+from tango_servers.devices import delete_device, make_device
 from tango_servers.errors import as_dev_failed, payload_or_none
 from tango_servers.names import processing_device
 from tango_servers.news import Listeners
@@ -363,7 +364,7 @@ class Lima2Receiver(LimaDevice):
         PROCESS.runs[name.lower()] = run
         PROCESS.listeners[name.lower()] = Listeners(run, self.service)
         with PROCESS.devices_lock:
-            tango.Util.instance().create_device(run.plugin.class_name, name)
+            make_device(run.plugin.class_name, name)
         with self._devices_lock:
             self._devices[run.acq_id] = name
         return name
@@ -372,7 +373,7 @@ class Lima2Receiver(LimaDevice):
         with self._devices_lock:
             name = self._devices.pop(acq_id, None)
             if name is not None:
-                run = PROCESS.runs.pop(name.lower())
+                PROCESS.runs.pop(name.lower())
                 PROCESS.listeners.pop(name.lower()).close_all()
                 with PROCESS.devices_lock:
-                    tango.Util.instance().delete_device(run.plugin.class_name, name)
+                    delete_device(name)

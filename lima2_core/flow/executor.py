@@ -204,7 +204,16 @@ class Executor:
             lane.join()
         self._first.clear()
         self._second.clear()
-        self._on_done()
+        on_done = self._on_done
+        self._part()
+        on_done()
+
+    def _part(self) -> None:
+        """Keep nothing that leads back here or to the run: rings stay in memory for long."""
+        self._on_done = lambda: None
+        self._on_failure = lambda error: None
+        for lane in self._lanes.values():
+            lane.fail = self._on_failure
 
 
 class _DirectLane:
@@ -212,7 +221,7 @@ class _DirectLane:
 
     def __init__(self, lane: Lane, fail: Callable[[Lima2Error], None]) -> None:
         self._lane = lane
-        self._fail = fail
+        self.fail = fail
         self._ended = False
 
     def take(self, rows: Sequence[Row]) -> None:
@@ -239,7 +248,7 @@ class _DirectLane:
     def _give_up(self, error: Exception) -> None:
         self._ended = True
         let_go(error)
-        self._fail(_sink_error(self._lane, error))
+        self.fail(_sink_error(self._lane, error))
         self._lane.sink.abort()
 
 
@@ -249,7 +258,7 @@ class _LaneThread:
     def __init__(self, lane: Lane, fail: Callable[[Lima2Error], None]) -> None:
         self.queue: Channel[Row] = Channel(lane.depth)
         self._lane = lane
-        self._fail = fail
+        self.fail = fail
         self._worker = Worker(f"lane-{lane.name}", self._serve, self._escaped)
 
     def take(self, rows: Sequence[Row]) -> None:
@@ -280,7 +289,7 @@ class _LaneThread:
 
     def _escaped(self, error: BaseException) -> None:
         """Keep what was written, and go on emptying the queue so that nobody waits for it."""
-        self._fail(_sink_error(self._lane, error))
+        self.fail(_sink_error(self._lane, error))
         self._lane.sink.abort()
         while True:
             try:

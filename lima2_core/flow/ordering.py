@@ -35,9 +35,10 @@ class Ordering(Generic[T]):
         return len(self._waiting)
 
     def clear(self) -> None:
-        """Forget the batches that wait for one that will never come."""
+        """Hand nothing on any more: forget batches that wait for one that will never come."""
         with self._lock:
             self._waiting.clear()
+            self._deliver = lambda first, items: None
 
     def put(self, first: int, items: Sequence[T]) -> None:
         """Bring the items with numbers ``first``, ``first + 1`` ..."""

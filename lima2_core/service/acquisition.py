@@ -72,6 +72,7 @@ class Acquisition:
         try:
             self._take_all()
         finally:
+            self._on_items = None  # it leads to the run, and so to us
             self._channel.close()
             self._source.close()
 

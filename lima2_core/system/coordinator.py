@@ -7,7 +7,6 @@ thread of its own, so a dead one delays nobody, and every wait has an end.
 from __future__ import annotations
 
 import logging
-import queue
 import time
 import uuid
 from collections import deque
@@ -44,7 +43,7 @@ CONCLUDE_S = 1.0
 OUTPUTS_S = 5.0
 """Outputs that need longer after the end go on alone."""
 RUNS_KEPT = 3
-_IDS_KEPT = 1000
+_IDS_KEPT = 100
 _ENDED = (Phase.DONE, Phase.INCOMPLETE, Phase.DISCARDED)
 
 
@@ -54,6 +53,7 @@ class Coordinator:
     Args:
         outputs: makes the outputs of one run.
         device_of: name under which a run can be asked for frames and progress.
+        tell: takes what happens; called on threads of ours, must return at once.
 
     Threads: everything from any thread, but nothing from within an output.
     """
@@ -64,10 +64,10 @@ class Coordinator:
         receivers: Sequence[ReceiverPort],
         outputs: Callable[[], Sequence[RunOutput]] = tuple,
         device_of: Callable[[AcqId], str] = str,
+        tell: Callable[[ServiceEvent], None] = lambda event: None,
     ) -> None:
         self.control = control
-        self.events: queue.SimpleQueue[ServiceEvent | None] = queue.SimpleQueue()
-        """What happened, for one reader; None at the end."""
+        self._tell = tell
         self._outputs = outputs
         self._device_of = device_of
         self._team = Team(control, receivers)
@@ -143,7 +143,6 @@ class Coordinator:
             one.join(until_s)
         self._mailbox.close()
         self._team.close()
-        self.events.put(None)
 
     # What can be seen
 
@@ -225,7 +224,7 @@ class Coordinator:
             )
         self._feed(Event.PREPARED)
         self._retire()
-        self.events.put(RunsChanged(tuple(self._runs)))
+        self._tell(RunsChanged(tuple(self._runs)))
         return run
 
     def _assemble(
@@ -275,7 +274,7 @@ class Coordinator:
         if run.phase not in _ENDED:
             raise NotAvailableError(f"run {acq_id} has not ended; it is {run.phase.value}")
         self._forget(run)
-        self.events.put(RunsChanged(tuple(self._runs)))
+        self._tell(RunsChanged(tuple(self._runs)))
 
     def _forget(self, run: SystemRun) -> None:
         del self._runs[run.acq_id]
@@ -289,7 +288,7 @@ class Coordinator:
         # Told before the effects, one of which may be the next change.
         if self.state is not before:
             log.info("system %s: %s after %s", self.control.name, self.state.name, event.name)
-            self.events.put(StateChanged(self.state))
+            self._tell(StateChanged(self.state))
         for effect in effects:
             self._carry_out(effect, event)
 
@@ -306,8 +305,7 @@ class Coordinator:
             self._team.stop(STOP_S if event in (Event.STOP, Event.TERMINATE) else 0.0)
 
     def _start(self, run: SystemRun) -> None:
-        run.started_wall_s = time.time()
-        run.feed(PhaseEvent.START)
+        run.note_start()
         try:
             self._team.start()
         except Lima2Error as error:
@@ -361,6 +359,7 @@ class Coordinator:
 
     def _end(self, run: SystemRun) -> None:
         run.settle(run.outputs.survivors)
+        run.notes.close("all its frames are saved, and its files are being completed")
         run.ended_wall_s = time.time()
         run.feed(PhaseEvent.PROCESSED)
         run.outputs.finish()
@@ -385,7 +384,7 @@ class Coordinator:
         if not well and run is self._current and self._last_error is None and run.causes:
             self._last_error = Lima2Error(run.verdict())
         log.info("run %s: %s", run.acq_id, run.verdict())
-        self.events.put(RunFinished(run.acq_id))
+        self._tell(RunFinished(run.acq_id))
 
     def _note_control(self, run: SystemRun, news: ControlStatus | Lima2Error) -> None:
         """Take what the detector says while it exposes."""

@@ -106,7 +106,8 @@ class OutputThread:
 
     def _end(self) -> None:
         self.done.set()
-        self._on_done()
+        on_done, self._on_done = self._on_done, lambda: None  # it leads to the run, and so to us
+        on_done()
 
 
 class Outputs:

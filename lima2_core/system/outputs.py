@@ -17,6 +17,7 @@ from lima2_core.data.record import RecordStream
 from lima2_core.flow.pipeline import SavedFiles
 from lima2_core.ids import AcqId
 from lima2_core.system.ledger import Ledger
+from lima2_core.system.notes import NoteSeries
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +71,8 @@ class RunView:
     verdict: Callable[[], str]
     accessible: Callable[[str], int] = field(default=lambda source: 0)
     """Frames of a source that can be fetched: all below this index, gaps counted."""
+    notes: Callable[[], Mapping[str, NoteSeries]] = dict
+    """What clients have attached to it so far, by name; all of it once it is finished."""
 
 
 class RunOutput(ABC):

@@ -13,9 +13,12 @@ from typing import Any
 from lima2_core.data.frame import FrameSpec, Validity
 from lima2_core.errors import Lima2Error
 from lima2_core.ids import AcqId
-from lima2_core.state.system import Phase, PhaseEvent, phase_machine
+from lima2_core.state.machine import Machine
+from lima2_core.state.system import Effect, Phase, PhaseEvent, phase_machine
 from lima2_core.system.books import Books
 from lima2_core.system.layout import Layout, layout_of
+from lima2_core.system.ledger import Ledger
+from lima2_core.system.notes import Notes
 from lima2_core.system.output_thread import Outputs
 from lima2_core.system.outputs import RunView, SavedView
 from lima2_core.system.policy import FaultPolicy
@@ -122,7 +125,9 @@ class SystemRun:
         """Whether it was told to end early."""
         self.exposed_known = False
         """Whether it was asked at its end, or cannot be."""
-        self.started_wall_s = 0.0
+        self.notes = Notes(acq_id)
+        """What clients attach to it while it is alive."""
+        self._times = _Times()
         self.ended_wall_s = 0.0
         self._changed = changed
         self._phase = phase_machine(acq_id)
@@ -136,6 +141,16 @@ class SystemRun:
     @property
     def phase(self) -> Phase:
         return self._phase.state
+
+    @property
+    def started_wall_s(self) -> float:
+        """When it was started, seconds since 1970; 0 before."""
+        return self._times.started_wall_s
+
+    def note_start(self) -> None:
+        """It is started now."""
+        self._times.started_wall_s = time.time()
+        self.feed(PhaseEvent.START)
 
     def feed(self, event: PhaseEvent) -> None:
         """Note what happened; by the coordinator."""
@@ -184,6 +199,7 @@ class SystemRun:
         """Give up a run that was never started."""
         with self._lock:
             # Who sees that it is discarded finds its books closed.
+            self.notes.close("it was given up before its start")
             self._books.end(0, True, self._gone())
             self._phase.feed(PhaseEvent.DISCARD)
 
@@ -278,15 +294,13 @@ class SystemRun:
 
     def verdict(self) -> str:
         """One sentence for people."""
-        causes = f" ({'; '.join(self.causes)})" if self.causes else ""
-        return self.ledger.summary().sentence() + causes
+        return _verdict(self.ledger, self.causes)
 
     # What can be seen
 
     def accessible(self, source: str) -> int:
         """Frames of ``source`` below this index can be asked for; gaps counted."""
-        processed = [member.counter("nb_frames_processed") for member in self.members]
-        return self._books.accessible(source, lambda n: self.members[n].ended, processed)
+        return _accessible(self._books, self.members, source)
 
     def counter(self, name: str) -> int:
         """Sum of a counter over the receivers."""
@@ -301,6 +315,8 @@ class SystemRun:
     def _view(
         self, applied: Mapping[str, Any], detector: Mapping[str, Any], device: str
     ) -> RunView:
+        # Nothing in it refers to the run itself: as a ring both would stay in memory for long.
+        times = self._times
         saved: dict[str, SavedView] = {}
         for name, spec in self.layout.saved.items():
             each = [description.saved[name] for description in self.descriptions]
@@ -311,7 +327,7 @@ class SystemRun:
                 placements=self.layout.placements(name),
                 part_specs=tuple(one.spec for one in each),
                 ledger=self._books.saved[name],
-                flushed=partial(self._flushed, name),
+                flushed=partial(_flushed, self.members, name),
                 fill=self.layout.fill(name),
             )
         sources: dict[str, FrameSpec] = dict(self.layout.sources)
@@ -329,14 +345,37 @@ class SystemRun:
             sources=sources,
             saved=saved,
             streams={name: merger.stream for name, merger in self._books.mergers.items()},
-            started_wall_s=lambda: self.started_wall_s,
-            finished=lambda: self.phase not in (Phase.PREPARED, Phase.RUNNING, Phase.DRAINING),
-            verdict=self.verdict,
-            accessible=self.accessible,
+            started_wall_s=lambda: times.started_wall_s,
+            finished=partial(_finished, self._phase),
+            verdict=partial(_verdict, self.ledger, self.causes),
+            accessible=partial(_accessible, self._books, self.members),
+            notes=self.notes.series,
         )
 
-    def _flushed(self, source: str, receiver: int) -> int:
-        return self.members[receiver].flushed(source)
+
+@dataclass(slots=True)
+class _Times:
+    """When a run began, seconds since 1970; 0 before."""
+
+    started_wall_s: float = 0.0
+
+
+def _flushed(members: Sequence[Member], source: str, receiver: int) -> int:
+    return members[receiver].flushed(source)
+
+
+def _finished(phase: Machine[Phase, PhaseEvent, Effect]) -> bool:
+    return phase.state not in (Phase.PREPARED, Phase.RUNNING, Phase.DRAINING)
+
+
+def _verdict(ledger: Ledger, causes: Sequence[str]) -> str:
+    because = f" ({'; '.join(causes)})" if causes else ""
+    return ledger.summary().sentence() + because
+
+
+def _accessible(books: Books, members: Sequence[Member], source: str) -> int:
+    processed = [member.counter("nb_frames_processed") for member in members]
+    return books.accessible(source, lambda n: members[n].ended, processed)
 
 
 def _left_open(status: RunStatus) -> Validity:

@@ -159,13 +159,7 @@ class Team:
         self, tell: Callable[[ControlStatus | Lima2Error], None], wanted: Callable[[], bool]
     ) -> None:
         """Ask the detector where it is, as long as ``wanted``."""
-
-        def ask() -> None:
-            self._ask_control(tell)
-            if wanted():
-                self._box.post(ask, 2 * POLL_S)
-
-        self._box.post(ask)
+        self._box.post(partial(self._follow_on, tell, wanted))
 
     def conclude(self, tell: Callable[[ControlStatus | Lima2Error], None]) -> None:
         """Ask the detector where it ended, and tell it that its acquisition is over."""
@@ -179,6 +173,14 @@ class Team:
         until_s = time.monotonic() + STOP_S
         for closer in closers:
             closer.join(max(0.0, until_s - time.monotonic()))
+
+    def _follow_on(
+        self, tell: Callable[[ControlStatus | Lima2Error], None], wanted: Callable[[], bool]
+    ) -> None:
+        # No closure that names itself: as a ring it would keep the run in memory for long.
+        self._ask_control(tell)
+        if wanted():
+            self._box.post(partial(self._follow_on, tell, wanted), 2 * POLL_S)
 
     def _ask_control(self, tell: Callable[[ControlStatus | Lima2Error], None]) -> None:
         news: ControlStatus | Lima2Error

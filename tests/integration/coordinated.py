@@ -45,14 +45,6 @@ def comes_to(run, *phases, timeout_s=LIMIT_S):
     return eventually(there, timeout_s)
 
 
-def events_of(coordinator):
-    """All events of a closed coordinator."""
-    listed = []
-    while (event := coordinator.events.get(timeout=LIMIT_S)) is not None:
-        listed.append(event)
-    return listed
-
-
 class Timer:
     """How long something takes."""
 
@@ -75,7 +67,11 @@ class Scripted:
             for k, strip in enumerate(strips)
         ]
         self.given = list(outputs)
-        self.coordinator = Coordinator(self.control, self.receivers, lambda: tuple(self.given))
+        self.events = []
+        """What the coordinator told."""
+        self.coordinator = Coordinator(
+            self.control, self.receivers, lambda: tuple(self.given), tell=self.events.append
+        )
 
     @property
     def state(self):

@@ -1,6 +1,8 @@
 """A control and its receivers with the simulated detector and the classic pipeline, as one."""
 
+import gc
 import threading
+import weakref
 
 import h5py
 import numpy as np
@@ -483,3 +485,17 @@ def test_systems_beside_each_other_have_nothing_in_common(make_system):
 
     assert all(comes_to(run, Phase.DONE) for run in runs)
     assert [run.view.topology for run in runs] == ["single", "round_robin"]
+
+
+def test_forgotten_runs_leave_the_memory_of_receivers_without_a_search_for_rings(system, tmp_path):
+    order = acquisition(4, saving=saving(tmp_path))
+    system.acquire(order)
+    first = weakref.ref(system.receivers[0].current)
+    gc.disable()
+    try:
+        for _ in range(5):
+            system.acquire(order)
+
+        assert eventually(lambda: first() is None)
+    finally:
+        gc.enable()

@@ -1,5 +1,8 @@
 """An acquisition of a scripted system, from its prepare to its last output."""
 
+import gc
+import weakref
+
 import numpy as np
 import pytest
 
@@ -24,7 +27,6 @@ from tests.integration.coordinated import (
     codes,
     comes_to,
     counts,
-    events_of,
     works,
 )
 
@@ -86,11 +88,9 @@ def test_events_tell_of_every_change_in_its_order(system):
     assert comes_to(run, Phase.DONE)
     system.coordinator.close()
 
-    told = events_of(system.coordinator)
-
-    states = [event.state for event in told if isinstance(event, StateChanged)]
+    states = [event.state for event in system.events if isinstance(event, StateChanged)]
     assert states == [PREPARED, RUNNING, IDLE, AcqState.TERMINATE]
-    assert told.count(RunFinished(run.acq_id)) == 1
+    assert system.events.count(RunFinished(run.acq_id)) == 1
 
 
 def test_orders_reach_the_receivers_complete(system):
@@ -283,6 +283,22 @@ def test_only_the_last_runs_are_kept(system):
     with pytest.raises(NotAvailableError, match="no run"):
         system.coordinator.run(runs[0].acq_id)
     assert eventually(lambda: runs[1].acq_id in system.receivers[1].erased)
+
+
+def test_a_forgotten_run_leaves_memory_without_a_search_for_rings(make_system):
+    """Its books are large, and the collector comes by once in hundreds of runs."""
+    system = make_system(outputs=[ScriptedOutput()])
+    assert works(system)
+    run = weakref.ref(system.coordinator.current)
+    system.given.clear()
+    gc.disable()
+    try:
+        assert works(system)
+        system.coordinator.erase(run().acq_id)
+
+        assert eventually(lambda: run() is None)
+    finally:
+        gc.enable()
 
 
 def test_a_run_can_be_erased_once_it_has_ended(system):

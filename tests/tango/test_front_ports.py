@@ -1,6 +1,7 @@
 """Receivers in another server as ports: orders, news, frames, errors."""
 
 import uuid
+import weakref
 
 import numpy as np
 import pytest
@@ -10,9 +11,10 @@ from lima2_core.data.rows import LEDGER
 from lima2_core.errors import NotAvailableError, ParamError, StateError
 from lima2_core.state.device import AcqState
 from lima2_core.system.ports import RunOrder, UnreachableError
+from tango_servers import ports
 from tango_servers.errors import error_of
 from tango_servers.news import MOST_LISTENERS
-from tango_servers.ports import TangoReceiver
+from tango_servers.ports import Line, TangoReceiver
 from tests.tango.conftest import RECEIVERS
 from tests.tango.devices import wait_until
 
@@ -147,3 +149,18 @@ def test_silence_is_no_death(reason, desc, dead):
 
     assert isinstance(error, UnreachableError)
     assert error.details.get("dead") is dead
+
+
+def test_a_line_keeps_a_few_connections_only(system, port, monkeypatch):
+    line = Line("several")
+    monkeypatch.setattr(ports, "MOST_PROXIES", 2)
+    made = []
+    names = [system.control.name(), *(receiver.name() for receiver in system.receivers)]
+    asked = [f"tango://{port.name.split('/')[2]}/{name}" for name in names]
+
+    for name in (*asked, asked[-1]):
+        made.append(line.ask(name, weakref.ref, 1.0))
+
+    assert [proxy() is not None for proxy in made] == [False, True, True, True]
+    assert made[2]() is made[3]()
+    line.close()
