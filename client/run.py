@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
 
@@ -156,6 +156,34 @@ class Run:
     def erase(self) -> None:
         """Have the server forget it; files stay."""
         self._control.call(wire.ERASE, self.uuid)
+
+    # Notes
+
+    def note(self, name: str, value: bool | float | str | Sequence[float], unit: str = "") -> float:
+        """Attach a value to the run as of now, such as the temperature of the sample.
+
+        As often as needed, at any time until all frames are saved; the master file has all of
+        them with their times.
+
+        Args:
+            name: of what it is; letters, digits and ``_``.
+            value: boolean, number, text, or list of numbers; of one kind for each name.
+            unit: of the values of this name, such as "K".
+
+        Returns:
+            The time of the server, seconds since 1970.
+
+        Raises:
+            ParamError: name or value are not possible, or there are too many.
+            NotAvailableError: it is too late.
+        """
+        asked = {"name": name, "value": _plain(value), "unit": unit}
+        return float(self._device.call(wire.ADD_NOTE, json.dumps(asked)))
+
+    @property
+    def notes(self) -> Mapping[str, Mapping[str, Any]]:
+        """The newest note of every name: value, unit, time (seconds since 1970), and count."""
+        return dict(json.loads(self._device.read(wire.NOTES)))
 
     # Files
 
@@ -341,3 +369,10 @@ class Run:
                 return Gap(idx, validity, error.message)
             data = found.data
         return Frame(idx, data, validity, timestamp_s)
+
+
+def _plain(value: Any) -> Any:
+    """A value for JSON; numbers and arrays of numpy too."""
+    if isinstance(value, np.ndarray | np.generic):
+        return value.tolist()
+    return list(value) if isinstance(value, tuple) else value

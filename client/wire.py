@@ -74,6 +74,7 @@ RUN_FAMILY = "limarun"
 PHASE, VERDICT, PROGRESS, FILES = "phase", "verdict", "progress", "files"
 PARAMETERS, SOURCES, STREAMS = "parameters", "sources", "streams"
 GET_FRAME, READ_LEDGER = "getFrame", "readLedger"
+NOTES, ADD_NOTE = "notes", "addNote"
 OPEN_CURSOR, READ_CURSOR, CLOSE_CURSOR = "openCursor", "readCursor", "closeCursor"
 
 SETTLED_PHASES = ("ending", "done", "incomplete", "discarded")

@@ -26,7 +26,7 @@ from tango_servers.front_params import FrontParams, front_params
 from tango_servers.front_readings import FrontReadings
 from tango_servers.front_system import FrontSystem
 from tango_servers.names import AcqStateLabel
-from tango_servers.run_device import image_answer
+from tango_servers.run_device import image_answer, note_answer
 from tango_servers.states import DEV_STATES, FrontState
 
 _QUICK_S, _SLOW_S = 0.1, 0.5
@@ -216,6 +216,19 @@ class Front(FrontReadings):
         """Forget a run that has ended, and delete its device; its files stay."""
         self.system.erase(self._run_id(acq_id))
         self._nudge()
+
+    @command(
+        dtype_in=str,
+        doc_in="name, value (boolean, number, text or list of numbers), unit if it has one (JSON)",
+        dtype_out="DevDouble",
+        doc_out="when it came, seconds since 1970",
+    )
+    @as_dev_failed
+    def addNote(self, text: str) -> float:
+        """Attach a value to the current run, as the command of the same name of its device."""
+        if self.current is None:
+            raise NotAvailableError("there is no run to attach a note to: nothing was prepared")
+        return note_answer(self.current, text)
 
     @command(
         dtype_in="DevLong",

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import enum
 import json
+import math
 from typing import Any
 
 import numpy as np
@@ -20,6 +21,7 @@ from lima2_core.data.news import NEWS, pack
 from lima2_core.errors import NotAvailableError, ParamError
 from lima2_core.schema import json_tree
 from lima2_core.state.system import Phase
+from lima2_core.system.notes import add_from_tree
 from lima2_core.system.wire import spec_to_tree
 from tango_servers.base import text_of, wire_text
 from tango_servers.errors import as_dev_failed
@@ -65,6 +67,18 @@ def ledger_counts(front_run: FrontRun) -> str:
     summary = front_run.run.ledger.summary()
     counts = {code.name.lower(): count for code, count in summary.counts.items()}
     return json.dumps({"expected": summary.expected, "open": summary.open, **counts})
+
+
+def note_answer(front_run: FrontRun, text: str) -> float:
+    """Attach a value to a run; when it came, seconds since 1970."""
+    return add_from_tree(front_run.run.notes, json_tree(text_of(text)))
+
+
+def _strict(value: Any) -> Any:
+    """The same for strict JSON, which has no infinity and no not-a-number."""
+    if isinstance(value, list):
+        return [_strict(one) for one in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 class Lima2Run(Device):
@@ -212,6 +226,32 @@ class Lima2Run(Device):
         return json.dumps(tree)
 
     @attribute(
+        dtype=str,
+        label="Notes",
+        doc="Values attached to the run so far (JSON): by name the newest value with its unit and "
+        "time (seconds since 1970), and how many there are",
+    )
+    def notes(self) -> str:
+        last = self.front_run.run.notes.last() if self.front_run.there else {}
+        return json.dumps(
+            {name: {**one, "value": _strict(one["value"])} for name, one in last.items()}
+        )
+
+    @command(
+        dtype_in=str,
+        doc_in="name, value (boolean, number, text or list of numbers), unit if it has one (JSON)",
+        dtype_out="DevDouble",
+        doc_out="when it came, seconds since 1970",
+    )
+    @as_dev_failed
+    def addNote(self, text: str) -> float:
+        """Attach a value to the run, such as the temperature of the sample; as often as needed.
+
+        It goes into the master file with its time. Once all frames are saved it is refused.
+        """
+        return note_answer(self.front_run, text)
+
+    @attribute(
         dtype=(str,), max_dim_x=10_000, label="Results", doc="What the outputs made so far: files"
     )
     def files(self) -> list[str]:
@@ -228,7 +268,11 @@ class Lima2Run(Device):
     def sources(self) -> str:
         run = self.front_run.run
         tree = {
-            name: {**spec_to_tree(spec), "accessible": run.accessible(name)}
+            name: {
+                **spec_to_tree(spec),
+                "accessible": run.accessible(name),
+                "depth": run.layout.depth_of(name),
+            }
             for name, spec in run.view.sources.items()
         }
         return json.dumps(tree)

@@ -19,8 +19,9 @@ from h5py import h5d, h5f, h5p, h5s, h5t
 from lima2_core.data.frame import Validity
 from lima2_core.system.ledger import OPEN, LedgerSummary
 from lima2_core.system.outputs import RunView, SavedView
+from processing.outputs.master_notes import write_notes
 from processing.outputs.master_plan import FrameTable, MasterFiles, band_path, receiver_file
-from processing.sinks.hdf5_layout import _group, _version, _write_tree
+from processing.sinks.nexus import make_group, version, write_tree
 
 _CODES = {code.name: int(code) for code in Validity} | {"OPEN": OPEN}
 _MEMORY_STEP_BYTES = 2**20
@@ -86,6 +87,7 @@ class MasterWriter:
                 self._write_frames(file, table, whole=whole)
             self._link_segments(file, segments, plot=not whole)
             self._write_times(file, outcome.ended_wall_s if outcome is not None else None)
+            write_notes(file[self._entry], self._run.notes())
             if outcome is not None:
                 _write_outcome(file[self._entry]["ledger"], outcome)
         return self._files.draft(path)
@@ -100,24 +102,24 @@ class MasterWriter:
         return self._image
 
     def _write_static(self, file: h5py.File) -> None:
-        run, saved, version = self._run, self._saved, _version()
+        run, saved, suite_version = self._run, self._saved, version()
         file.attrs.update(
             NX_class="NXroot",
             default=self._entry,
             creator="lima2-suite",
-            creator_version=version,
+            creator_version=suite_version,
         )
         _, *middle, last = self._detector.split("/")
-        entry = _group(file, self._entry, "NXentry", (*middle, last)[0])
+        entry = make_group(file, self._entry, "NXentry", (*middle, last)[0])
         entry["entry_identifier_uuid"] = str(run.acq_id)
         entry["program_name"] = "lima2-suite"
-        entry["program_name"].attrs["version"] = version
+        entry["program_name"].attrs["version"] = suite_version
         parent = entry
         for name, below in zip(middle, [*middle[1:], last], strict=True):
-            parent = _group(parent, name, "NXinstrument", below)
-        detector = _group(parent, last, "NXdetector", "plot")
+            parent = make_group(parent, name, "NXinstrument", below)
+        detector = make_group(parent, last, "NXdetector", "plot")
         _write_tree_surely(detector, "detector_information", run.detector)
-        params = _group(detector, "params", "NXcollection")
+        params = make_group(detector, "params", "NXcollection")
         _write_tree_surely(params, "requested", run.requested)
         _write_tree_surely(params, "acquisition", run.applied)
         _write_tree_surely(params, "processing", run.processing)
@@ -133,7 +135,7 @@ class MasterWriter:
                 "nb_frames_expected": saved.ledger.expected,
             },
         )
-        _group(entry, "ledger", "NXcollection")
+        make_group(entry, "ledger", "NXcollection")
         back = detector.create_dataset("image_to_detector", data=saved.spec.affine.matrix)
         back.attrs["description"] = (
             "(row, col, 1) of a pixel of the image -> (row, col, 1) on the detector, in pixels"
@@ -160,7 +162,7 @@ class MasterWriter:
                 self._make_data(file, band_path(self._data, band), table, band)
         data = file[self._data]
         _plot(file[self._detector])["data"] = data
-        _group(file[self._entry], "measurement", "NXcollection")["data"] = data
+        make_group(file[self._entry], "measurement", "NXcollection")["data"] = data
 
     def _make_data(self, file: h5py.File, path: str, table: FrameTable, band: int | None) -> None:
         """A virtual dataset of all frames, or of one band of them."""
@@ -234,7 +236,7 @@ class MasterWriter:
     def _link_segments(
         self, file: h5py.File, segments: Mapping[int, tuple[int, int]], *, plot: bool
     ) -> None:
-        group = _group(file[self._detector], "segments", "NXcollection")
+        group = make_group(file[self._detector], "segments", "NXcollection")
         numbers = sorted(segments)
         for number in numbers:
             group[f"{number:05d}"] = self._link(number)
@@ -312,7 +314,7 @@ def _escaped(name: str) -> bytes:
 
 
 def _plot(detector: h5py.Group) -> h5py.Group:
-    plot = _group(detector, "plot", "NXdata")
+    plot = make_group(detector, "plot", "NXdata")
     plot.attrs["signal"] = "data"
     return plot
 
@@ -336,8 +338,8 @@ def _write_outcome(group: h5py.Group, outcome: Outcome) -> None:
 def _write_tree_surely(parent: h5py.Group, name: str, tree: Mapping[str, Any]) -> None:
     """A tree as groups and datasets; what HDF5 cannot take so stands there as JSON text."""
     try:
-        _write_tree(_group(parent, name, "NXcollection"), tree)
+        write_tree(make_group(parent, name, "NXcollection"), tree)
     except (TypeError, ValueError, OverflowError):
         del parent[name]
         text = json.dumps(tree, default=str, skipkeys=True)
-        _group(parent, name, "NXcollection")["json"] = text
+        make_group(parent, name, "NXcollection")["json"] = text

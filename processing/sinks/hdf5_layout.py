@@ -7,10 +7,8 @@ made once in memory; every file starts as a copy of these bytes (see `hdf5_files
 from __future__ import annotations
 
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from importlib import metadata as distribution
-from typing import Any
 
 import h5py
 import numpy as np
@@ -20,6 +18,7 @@ from lima2_core.data.fields import FrameField
 from lima2_core.data.frame import FrameSpec, Validity
 from processing.codecs import CODECS
 from processing.saving import FileMetadata, SavingParams
+from processing.sinks.nexus import make_group, version, write_tree
 
 NO_FRAME_IDX = 2**32 - 1
 """In ``frame_idx``, where no row was written."""
@@ -124,71 +123,29 @@ def _make_groups(
     file: h5py.File, layout: FileLayout, params: SavingParams, metadata: FileMetadata
 ) -> None:
     """The chain of groups in which ``default`` leads from the root to the plot."""
-    version = _version()
+    suite_version = version()
     # HDF5 writes names in sorted order; readers find the plot by these attributes alone.
     file.attrs.update(
         NX_class="NXroot",
         default=params.nx_entry_name,
         creator="lima2-suite",
-        creator_version=version,
+        creator_version=suite_version,
     )
-    entry = _group(file, params.nx_entry_name, "NXentry", params.nx_instrument_name)
+    entry = make_group(file, params.nx_entry_name, "NXentry", params.nx_instrument_name)
     entry["entry_identifier_uuid"] = metadata.acq_id
     entry["program_name"] = "lima2-suite"
-    entry["program_name"].attrs["version"] = version
+    entry["program_name"].attrs["version"] = suite_version
     # Of fixed length, so that the times can be put in later without making anything new.
     entry.create_dataset("start_time", (), _TIME)
     entry.create_dataset("end_time", (), _TIME)
-    instrument = _group(entry, params.nx_instrument_name, "NXinstrument", params.nx_detector_name)
-    detector = _group(instrument, params.nx_detector_name, "NXdetector", "plot")
-    _write_tree(_group(detector, "detector_information", "NXcollection"), metadata.detector)
-    trees = _group(detector, "params", "NXcollection")
-    _write_tree(_group(trees, "acquisition", "NXcollection"), metadata.acquisition)
-    _write_tree(_group(trees, "processing", "NXcollection"), metadata.processing)
-
-
-def _version() -> str:
-    try:
-        return distribution.version("lima2-suite")
-    except distribution.PackageNotFoundError:  # run from a source tree
-        return "unknown"
-
-
-def _group(parent: h5py.Group, name: str, nx_class: str, default: str = "") -> h5py.Group:
-    group = parent.create_group(name)
-    group.attrs["NX_class"] = nx_class
-    if default:
-        group.attrs["default"] = default
-    return group
-
-
-def _write_tree(group: h5py.Group, tree: Mapping[str, object]) -> None:
-    """Dicts become groups, lists of numbers or of texts arrays, other lists numbered groups.
-
-    What is None is left out: HDF5 has no value for it.
-    """
-    for key, value in tree.items():
-        name = str(key).replace("/", "|")
-        if isinstance(value, list | tuple):
-            array = _plain_array(value)
-            value = dict(enumerate(value)) if array is None else array
-        if isinstance(value, Mapping):
-            _write_tree(group.create_group(name), {str(k): v for k, v in value.items()})
-        elif value is not None:
-            group[name] = value
-
-
-def _plain_array(values: list[object] | tuple[object, ...]) -> Any:
-    """The array of ``values`` if they are of one kind, else None."""
-    if not values:
-        return np.empty(0)
-    if all(isinstance(value, str) for value in values):
-        return np.array(values, dtype=h5py.string_dtype())
-    if all(isinstance(value, bool) for value in values):
-        return np.array(values)
-    if all(isinstance(value, int | float) and not isinstance(value, bool) for value in values):
-        return np.array(values)
-    return None
+    instrument = make_group(
+        entry, params.nx_instrument_name, "NXinstrument", params.nx_detector_name
+    )
+    detector = make_group(instrument, params.nx_detector_name, "NXdetector", "plot")
+    write_tree(make_group(detector, "detector_information", "NXcollection"), metadata.detector)
+    trees = make_group(detector, "params", "NXcollection")
+    write_tree(make_group(trees, "acquisition", "NXcollection"), metadata.acquisition)
+    write_tree(make_group(trees, "processing", "NXcollection"), metadata.processing)
 
 
 def _make_data(file: h5py.File, layout: FileLayout, params: SavingParams, spec: FrameSpec) -> None:
@@ -233,7 +190,7 @@ def _make_fields(file: h5py.File, layout: FileLayout) -> None:
     """What the camera tells of each frame; the fill values say that it told nothing."""
     if not layout.fields:
         return
-    group = _group(file[layout.detector], "frame_metadata", "NXcollection")
+    group = make_group(file[layout.detector], "frame_metadata", "NXcollection")
     group.attrs["description"] = "told by the camera for every row; all bits set: nothing was told"
     for field in layout.fields:
         most = max(1, _MAX_SIDE_CHUNK_BYTES // max(1, field.nbytes))
@@ -253,7 +210,7 @@ def _make_fields(file: h5py.File, layout: FileLayout) -> None:
 def _make_links(file: h5py.File, layout: FileLayout) -> None:
     """Where readers look for the frames."""
     data = file[layout.data]
-    plot = _group(file[layout.detector], "plot", "NXdata")
+    plot = make_group(file[layout.detector], "plot", "NXdata")
     plot.attrs["signal"] = "data"
     plot["data"] = data
-    _group(file[layout.entry], "measurement", "NXcollection")["data"] = data
+    make_group(file[layout.entry], "measurement", "NXcollection")["data"] = data

@@ -3,7 +3,9 @@
 import json
 import math
 import shutil
+import time
 
+import h5py
 import numpy as np
 import pytest
 import tango
@@ -303,6 +305,64 @@ def test_a_run_that_may_not_fit_is_warned_of(front, tmp_path):
     (warning,) = front.control.preflight
     assert "only if they are compressed" in warning
     assert warning in front.control.status()
+
+
+# -- notes ---------------------------------------------------------------------------------------
+
+
+def note(device, name, value, **more):
+    return device.addNote(json.dumps({"name": name, "value": value, **more}))
+
+
+def test_notes_are_in_the_master_file_from_prepare_to_the_last_frame(front, tmp_path):
+    front.set(acq_nb_frames=ENDLESS, saving_enabled=True, saving_directory=str(tmp_path))
+    run = front.prepare()
+    began_s = time.time()
+    times_s = [note(run.device, "temperature", 293.2, unit="K")]
+    front.control.startAcq()
+    wait_until(lambda: front.control.frames_saved > 4, "some frames")
+    times_s.append(note(front.control, "temperature", 294))
+    note(run.device, "slits", [1, math.nan])
+    told = json.loads(run.device.notes)
+    front.control.stopAcq()
+    run.wait_ended()
+    with pytest.raises(tango.DevFailed, match="takes no more notes: all its frames are saved"):
+        note(run.device, "temperature", 295)
+
+    assert began_s - 1 < times_s[0] < times_s[1] < time.time() + 1
+    assert told["temperature"] == {"value": 294, "unit": "K", "time": times_s[1], "count": 2}
+    assert told["slits"]["value"] == [1, None]
+    (path,) = tmp_path.glob("*_master.h5")
+    with h5py.File(path) as file:
+        log = file["entry_0000/notes/temperature"]
+        assert log["value"][:].tolist() == [293.2, 294]
+        assert log["time"][:].tolist() == times_s
+        assert log["value"].attrs["units"] == "K"
+        assert sorted(file["entry_0000/notes"]) == ["slits", "temperature"]
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ("{", "no JSON"),
+        ("[]", "expected an object"),
+        ('{"name": "a/b", "value": 1}', "is no name"),
+        ('{"name": "a", "value": null}', "flat list"),
+    ],
+)
+def test_notes_that_cannot_be_kept_are_refused(front, text, sentence):
+    front.prepare()
+
+    with pytest.raises(tango.DevFailed, match=sentence):
+        front.control.addNote(text)
+
+
+def test_a_run_that_was_given_up_takes_no_notes(front):
+    run = front.prepare()
+    front.control.abortAcq()
+
+    with pytest.raises(tango.DevFailed, match="given up before its start"):
+        note(run.device, "a", 1)
 
 
 # -- parameters ----------------------------------------------------------------------------------

@@ -95,6 +95,20 @@ def test_unknown_sources_and_streams_are_refused_with_those_there_are():
         script.run.results("raw")
 
 
+@pytest.mark.parametrize(
+    ("value", "sent"), [(293.2, 293.2), (np.float32(0.5), 0.5), (np.arange(2), [0, 1]), ((1,), [1])]
+)
+def test_a_note_is_sent_as_plain_values_and_its_time_is_that_of_the_server(value, sent):
+    script = ScriptedRun(("running", []))
+    script.commands[wire.ADD_NOTE] = 12.5
+
+    assert script.run.note("temperature", value, unit="K") == 12.5
+
+    command, argument = script.calls[-1]
+    assert command == wire.ADD_NOTE
+    assert json.loads(argument) == {"name": "temperature", "value": sent, "unit": "K"}
+
+
 def test_wait_ends_with_the_run_and_what_is_final_is_asked_for_once():
     script = ScriptedRun(("done", []))
     script.steps[0] = (["prepared", "running", "ending", "done"], [])

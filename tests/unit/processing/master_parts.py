@@ -10,6 +10,7 @@ from lima2_core.data.rows import ROW_RECORD
 from lima2_core.flow.sink import Row
 from lima2_core.ids import AcqId
 from lima2_core.system.ledger import Ledger
+from lima2_core.system.notes import Notes
 from lima2_core.system.outputs import RunView, SavedView
 from processing.outputs.master import MasterOutput
 from processing.saving import FileMetadata, SavingParams
@@ -94,6 +95,7 @@ class Parts:
         self.ledger = Ledger(expected, receivers if placements else 1)
         self.flushed = {}
         self.is_finished = False
+        self.notes = Notes(AcqId("0b3e"))
         self.output = MasterOutput(segment_frames, self.clock)
         self.run = self._view({"saving": {"enabled": True, **saving}}, metadata or {}, specs)
         self.folder = folder
@@ -129,6 +131,7 @@ class Parts:
             started_wall_s=lambda: 1_700_000_000.0,
             finished=lambda: self.is_finished,
             verdict=lambda: self.ledger.summary().sentence() + " (as it was told)",
+            notes=self.notes.series,
         )
 
     def image(self, idx):

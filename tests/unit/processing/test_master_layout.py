@@ -6,6 +6,7 @@ import pytest
 import silx.io
 from silx.io.nxdata import get_default
 
+from client.validate import validate
 from lima2_core import registry
 from lima2_core.data.frame import Validity
 from lima2_core.errors import ParamError
@@ -103,6 +104,52 @@ def test_metadata_that_hdf5_cannot_take_does_not_cost_the_master(tmp_path):
     parts.finish(1)
 
     assert '".": 3' in read(parts.index, "entry_0000/metadata/json").decode()
+
+
+def test_notes_are_logs_in_the_index_with_their_times_and_units(tmp_path):
+    parts = Parts(tmp_path, 1, expected=1)
+    parts.output.open(parts.run)
+    before_s = parts.notes.add("temperature", 293.2, "K")
+    parts.notes.add("shutter", "open")
+    parts.notes.add("slits", [1, 2], "mm")
+    parts.notes.add("beam", True)
+    parts.deliver(0, 0)
+    after_s = parts.notes.add("temperature", 294)
+    parts.finish()
+
+    with h5py.File(parts.index) as file:
+        group = file["entry_0000/notes"]
+        assert group.attrs["NX_class"] == "NXcollection"
+        assert sorted(group) == ["beam", "shutter", "slits", "temperature"]
+        assert {one.attrs["NX_class"] for one in group.values()} == {"NXlog"}
+        log = group["temperature"]
+        assert log["value"][:].tolist() == [293.2, 294.0]
+        assert log["value"].attrs["units"] == "K"
+        assert log["time"][:].tolist() == [before_s, after_s]
+        assert log["time"].attrs["units"] == "s"
+        assert group["shutter/value"].asstr()[:].tolist() == ["open"]
+        assert "units" not in group["shutter/value"].attrs
+        assert group["slits/value"][:].tolist() == [[1, 2]]
+        assert group["beam/value"][:].tolist() == [True]
+    assert validate(parts.index).anomalies == []
+
+
+def test_notes_are_in_the_index_while_the_run_goes_on(tmp_path):
+    parts = Parts(tmp_path, 1, expected=8, segment_frames=4)
+    parts.output.open(parts.run)
+    parts.notes.add("temperature", 293.2)
+    parts.deliver(0, *range(5))
+    parts.flush()
+    parts.output.update()
+
+    with h5py.File(parts.index) as file:
+        assert file["entry_0000/notes/temperature/value"][:].tolist() == [293.2]
+    parts.finish()
+
+
+def test_without_notes_there_is_no_group_for_them(parts):
+    with h5py.File(parts.index) as file:
+        assert "notes" not in file["entry_0000"]
 
 
 def test_the_pattern_of_the_segments_leads_to_them(tmp_path):

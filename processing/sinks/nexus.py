@@ -1,0 +1,59 @@
+"""Groups and trees of values in HDF5 files, as NeXus has them; for files of frames and masters."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from importlib import metadata as distribution
+from typing import Any
+
+import h5py
+import numpy as np
+
+
+def version() -> str:
+    """Version of the suite, which files tell."""
+    try:
+        return distribution.version("lima2-suite")
+    except distribution.PackageNotFoundError:  # run from a source tree
+        return "unknown"
+
+
+def make_group(parent: h5py.Group, name: str, nx_class: str, default: str = "") -> h5py.Group:
+    """A group of a NeXus class; ``default`` leads readers to the plot."""
+    group = parent.create_group(name)
+    group.attrs["NX_class"] = nx_class
+    if default:
+        group.attrs["default"] = default
+    return group
+
+
+def write_tree(group: h5py.Group, tree: Mapping[str, object]) -> None:
+    """Dicts become groups, lists of numbers or of texts arrays, other lists numbered groups.
+
+    What is None is left out: HDF5 has no value for it.
+
+    Raises:
+        TypeError, ValueError, OverflowError: HDF5 has no type for a value.
+    """
+    for key, value in tree.items():
+        name = str(key).replace("/", "|")
+        if isinstance(value, list | tuple):
+            array = _plain_array(value)
+            value = dict(enumerate(value)) if array is None else array
+        if isinstance(value, Mapping):
+            write_tree(group.create_group(name), {str(k): v for k, v in value.items()})
+        elif value is not None:
+            group[name] = value
+
+
+def _plain_array(values: list[object] | tuple[object, ...]) -> Any:
+    """The array of ``values`` if they are of one kind, else None."""
+    if not values:
+        return np.empty(0)
+    if all(isinstance(value, str) for value in values):
+        return np.array(values, dtype=h5py.string_dtype())
+    if all(isinstance(value, bool) for value in values):
+        return np.array(values)
+    if all(isinstance(value, int | float) and not isinstance(value, bool) for value in values):
+        return np.array(values)
+    return None
