@@ -272,13 +272,20 @@ class SlsdetBackend(Backend):
         if hot := _modules(event for event in now["too_hot"]):
             raise CameraError(
                 f"module {hot} was too hot and has switched its chips off; see to the cooling, "
-                "then reset the event: sls_detector_put temp_event 0"
+                f"then reset the event: {self._by_hand('resetTemperatureEvent()')}"
             )
         self._refuse_running(now["status"])
 
     def _refuse_running(self, status: Sequence[str]) -> None:
         if not rests(status):
-            raise CameraError(f"the JUNGFRAU is {state_of(status)}; stop it first")
+            raise CameraError(
+                f"the JUNGFRAU is {state_of(status)}, and not for this control; stop it first: "
+                f"{self._by_hand('stopDetector()')}"
+            )
+
+    def _by_hand(self, call: str) -> str:
+        """What a person does in a shell; it is not for a program to decide."""
+        return f"python -c 'from slsdet import Jungfrau; Jungfrau({self._site.detector_id}).{call}'"
 
     def _set_network(self, destinations: Sequence[Entry]) -> None:
         what = steps.network_steps(self._site, destinations)

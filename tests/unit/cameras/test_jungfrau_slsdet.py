@@ -248,9 +248,13 @@ def test_a_detector_that_does_not_rest_is_not_prepared_and_not_started(rig, stat
     done = len(detector.log)
 
     detector.values["status"] = ["STOPPED", state]
-    with pytest.raises(CameraError, match=f"is {state.lower()}; stop it first"):
+    with pytest.raises(
+        CameraError, match=rf"is {state.lower()}, .*stop it first: .*stopDetector\(\)"
+    ):
         backend.start()
-    with pytest.raises(CameraError, match=f"is {state.lower()}; stop it first"):
+    with pytest.raises(
+        CameraError, match=rf"is {state.lower()}, .*stop it first: .*stopDetector\(\)"
+    ):
         backend.prepare(setup_of(modules=2))
 
     assert len(detector.log) == done
@@ -260,7 +264,9 @@ def test_one_that_was_too_hot_is_not_prepared(rig):
     backend, detector = rig(3)
     detector.values["too_hot"] = [0, 1, 0]
 
-    with pytest.raises(CameraError, match=r"module 1 was too hot .* temp_event 0"):
+    with pytest.raises(
+        CameraError, match=r"module 1 was too hot .*Jungfrau\(0\)\.resetTemperatureEvent\(\)"
+    ):
         backend.prepare(setup_of(modules=3))
 
     assert detector.words == ["connect"]
