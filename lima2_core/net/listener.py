@@ -353,11 +353,12 @@ def granted_cpus(cpus: Sequence[int], usual: set[int]) -> str:
 
 
 def serve_port(control: socket.socket, usual: set[int]) -> bool:
-    """Wait for a setup, and serve its port.
+    """Say that there is nothing to do, wait for a setup, and serve its port.
 
     Returns:
         Whether there may be another one.
     """
+    control.send(b"{}")
     message, fds, _, _ = socket.recv_fds(control, MESSAGE_BYTES, _FDS)
     if not message:
         return False
@@ -385,7 +386,6 @@ def main(argv: Sequence[str]) -> int:
         try:
             while serve_port(control, usual):
                 gc.collect()
-                control.send(b"{}")
         except (BrokenPipeError, ConnectionResetError):
             return 0  # the receiver ended
     return 0

@@ -22,7 +22,7 @@ from lima2_core.net.layout import PacketLayout
 from lima2_core.net.sockets import MESSAGE_BYTES, drops, granted_bytes, open_socket
 from lima2_core.net.sorting import Span
 from lima2_core.net.stats import NAMES, PortStats
-from lima2_core.net.stock import ListenerStock
+from lima2_core.net.stock import ListenerStock, waits
 from lima2_core.net.table import HISTORY, RequestTable, read_bell
 
 NO_END: Final = 2**62
@@ -154,6 +154,7 @@ class Port:
             BusyError: it is not ready within ten seconds.
         """
         if self._granted is None:
+            self._answer(_ANSWER_S, "begin")
             self._granted = self._answer(_ANSWER_S, "get ready")
 
     def give(self, requests: Sequence[tuple[int, int]]) -> None:
@@ -347,10 +348,8 @@ class Port:
             return
         if self._granted is None:  # it may never get ready
             return
-        try:
-            self._send({"do": "release"})
-            self._answer(_END_S, "let go of its port")
-        except (BusyError, CameraError):
+        self._send({"do": "release"})
+        if not waits(self._control, _END_S):
             return
         os.close(self._pidfd)
         self._control.settimeout(None)

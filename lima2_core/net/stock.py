@@ -7,10 +7,12 @@ import os
 import socket
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Final
 
 _END_S: Final = 0.5
+_READY_S: Final = 10.0
 _ROOT = Path(__file__).resolve().parents[2]
 
 Idle = tuple["subprocess.Popen[bytes]", socket.socket]
@@ -35,6 +37,15 @@ def spawn() -> Idle:
     return process, near
 
 
+def waits(control: socket.socket, timeout_s: float) -> bool:
+    """Whether a process says within ``timeout_s`` that it waits; it is still said afterwards."""
+    control.settimeout(max(0.001, timeout_s))
+    try:
+        return bool(control.recv(1, socket.MSG_PEEK))
+    except (TimeoutError, ConnectionResetError):
+        return False
+
+
 def end(idle: Idle) -> None:
     """End a process that has nothing to do."""
     process, control = idle
@@ -51,7 +62,7 @@ class ListenerStock:
     """Takes back the processes of ports that are closed, for the next ports.
 
     Args:
-        count: processes started beforehand.
+        count: processes started beforehand; it waits until they are ready, for ten seconds.
 
     Threads: one at a time.
     """
@@ -59,6 +70,9 @@ class ListenerStock:
     def __init__(self, count: int = 0) -> None:
         self._idle = [spawn() for _ in range(count)]
         self._closed = False
+        until_s = time.monotonic() + _READY_S
+        for _, control in self._idle:
+            waits(control, until_s - time.monotonic())
 
     def take(self) -> Idle:
         """A process that waits for its setup."""

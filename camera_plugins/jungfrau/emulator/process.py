@@ -126,7 +126,7 @@ class DetectorProcess:
         self._let_go()
         try:
             config, images = setup_of(request)
-            self._emulator = Emulator(config, images)
+            self._emulator = Emulator(config, images, self._note)
         except ParamError as error:
             return {"error": error.message.removeprefix(f"{error.path}: "), "path": error.path}
         except OSError as error:  # no way to an address
@@ -151,21 +151,20 @@ class DetectorProcess:
             elif used < self._triggers:
                 used += 1
                 emulator.burst(min(per_trigger, left), self._stop_asked)
-                self._exposed[0] = emulator.account.frames
             else:
                 self._serve(None)
         emulator.finish()
-        self._exposed[0] = emulator.account.frames
         self._acquiring = False
         self._let_go()
         if self._stopped and not self._ended:
             self._answer({"exposed": self._exposed[0]})
 
     def _stop_asked(self) -> bool:
-        if self._emulator is not None:
-            self._exposed[0] = self._emulator.account.frames
         self._serve(0.0)
         return self._stopped
+
+    def _note(self, exposed: int) -> None:
+        self._exposed[0] = exposed
 
     def _let_go(self) -> None:
         if self._emulator is not None:

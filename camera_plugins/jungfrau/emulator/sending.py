@@ -72,10 +72,19 @@ class EmulatorConfig:
 class Emulator:
     """Sends one acquisition.
 
+    Args:
+        tell: told how many frames are exposed, before the last of them is sent.
+
     Threads: everything on one, where ``stop`` is asked, too.
     """
 
-    def __init__(self, config: EmulatorConfig, images: ImageSource) -> None:
+    def __init__(
+        self,
+        config: EmulatorConfig,
+        images: ImageSource,
+        tell: Callable[[int], None] = lambda exposed: None,
+    ) -> None:
+        self._tell = tell
         self._config = config
         self._images = images
         stride = len(config.destinations)
@@ -123,8 +132,10 @@ class Emulator:
                 break
             exposed_s = begun_s + number * self._config.period_s
             self._wait_until(self._start_s + exposed_s + self._exposure_s)
-            self._send(self.account.frames, exposed_s)
-            self.account.frames += 1
+            index = self.account.frames
+            self._tell(index + 1)
+            self._send(index, exposed_s)
+            self.account.frames = index + 1
 
     def finish(self) -> Account:
         """Send the delayed packets that are left; what was done."""
