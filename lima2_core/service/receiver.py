@@ -254,16 +254,9 @@ class ReceiverService:
 
     def _plan(self, acq_id: AcqId, deferred: bool) -> Plan:
         plugin, processing = self.requested.processing
-        metadata: dict[str, Any] = {"plugin": self.plugin.name}
-        request = PrepareRequest(
-            acq_id,
-            self.requested.acquisition,
-            plugin,
-            processing,
-            self._share(),
-            metadata,
-            deferred,
-        )
+        metadata = {"plugin": self.plugin.name}
+        acquisition, share = self.requested.acquisition, self._share()
+        request = PrepareRequest(acq_id, acquisition, plugin, processing, share, metadata, deferred)
         settings = self._settings
         return plan_run(
             request, self._camera, self.pools, settings.workers, settings.allowed_commands
