@@ -6,6 +6,7 @@ and each change of settings touches the chips.
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -30,6 +31,8 @@ CONNECT_S: Final = 10.0
 """For one module; one that has been configured before takes two seconds."""
 SLOW_S: Final = 20.0
 """For the network of all modules, for their settings, and for a stop."""
+
+log = logging.getLogger(__name__)
 
 _GLANCE_S: Final = 0.3
 _TURN_S: Final = 0.02
@@ -188,8 +191,14 @@ class SlsdetBackend(Backend):
         return progress.exposed
 
     def close(self) -> None:
-        """Forget the modules; voltage and chips stay as they are."""
+        """End what was started here, then let go; voltage and chips stay as they are."""
+        if self._progress is not None and self._progress.running:
+            try:
+                self.stop()
+            except CameraError as error:
+                log.warning("The JUNGFRAU may still be exposing: %s", error)
         with self._lock:
+            self._progress = None
             self._facts = None
             self._readings = {"detector_state": "not connected"}
             self._detector.close()

@@ -101,8 +101,8 @@ class DetectorLink:
             if self._now_s() < patience_until_s - 1e-3:
                 left_s = patience_until_s - self._now_s()
                 raise CameraError(
-                    f"the JUNGFRAU {about}, which can take {left_s:.0f} s more; try again in a "
-                    "few seconds",
+                    f"the JUNGFRAU {about}, which can take up to {left_s:.0f} s more; try again in "
+                    "a few seconds",
                     left_s=left_s,
                 )
             self._kill()

@@ -772,3 +772,21 @@ def test_after_close_it_can_be_used_again(rig):
     backend.prepare(setup_of())
 
     assert detector.words.count("connect") == 2
+
+
+def test_close_ends_what_was_started_here_and_nothing_else(rig, caplog):
+    backend, detector = rig()
+    backend.prepare(setup_of())
+    backend.close()
+    assert "do stop" not in detector.words
+    start(backend, detector, setup_of())
+
+    backend.close()
+
+    assert detector.words.count("do stop") == 1
+    detector.values["status"] = ["IDLE"]
+    start(backend, detector, setup_of())
+    detector.refuse = {"stop": "Detector returned: busy"}
+    backend.close()
+    assert "may still be exposing" in caplog.text
+    assert not detector.alive
