@@ -88,6 +88,8 @@ class DetectorLink:
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.DEVNULL,
                 env={**os.environ, "PYTHONPATH": path, "OPENBLAS_NUM_THREADS": "1"},
+                # A signal to all processes of a server must leave it the means to stop.
+                start_new_session=True,
             )
         self._control = near
 

@@ -1,6 +1,7 @@
 """The process that runs slsdet: its answers, its time limits, its end."""
 
 import json
+import os
 import socket
 import sys
 import threading
@@ -12,7 +13,7 @@ from camera_plugins.jungfrau.slsdet_link import DetectorLink
 from lima2_core.errors import CameraError
 
 ECHO = """
-import json, socket, sys, time
+import json, os, socket, sys, time
 control = socket.socket(fileno=int(sys.argv[1]))
 while message := control.recv(131072):
     results = []
@@ -21,7 +22,7 @@ while message := control.recv(131072):
             sys.exit(3)
         if step["name"] == "slow":
             time.sleep(step["value"])
-        results.append(step["value"])
+        results.append(os.getpid() if step["name"] == "pid" else step["value"])
     bad = any(step["name"] == "bad" for step in json.loads(message))
     control.send(json.dumps({"error": "no"} if bad else {"results": results}).encode())
 """
@@ -63,6 +64,12 @@ def test_what_takes_long_goes_on_and_is_waited_for_by_the_next_call(link):
         link.run([Step("set", "a", 1)], "is set", limit_s=0.05)
 
     assert link.run([Step("set", "a", 1)], "is set", limit_s=5) == [1]
+
+
+def test_signals_to_the_group_of_a_server_do_not_reach_it(link):
+    (pid,) = link.run([Step("set", "pid")], "is asked", limit_s=5)
+
+    assert os.getpgid(pid) == pid != os.getpgid(0)
 
 
 def test_a_process_that_died_is_told_and_replaced(link):
