@@ -44,12 +44,14 @@ class DetectorLink:
 
     @property
     def alive(self) -> bool:
-        return self._process is not None
+        return self._process is not None and self._process.poll() is None
 
     def run(
         self, steps: Sequence[Step], about: str, *, limit_s: float, patience_s: float = 0.0
     ) -> Results:
         until_s = self._now_s() + limit_s
+        if not self.alive:
+            self.close()
         with contextlib.suppress(SlsError):  # it was not waited for
             self._settle(until_s)
         if self._control is None:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import socket
 import sys
 import threading
@@ -11,6 +12,7 @@ import pytest
 from camera_plugins.jungfrau._sdk import MESSAGE_BYTES, SlsError, Step, serve
 from camera_plugins.jungfrau.slsdet_link import DetectorLink
 from lima2_core.errors import CameraError
+from lima2_core.testing.doubles import eventually
 
 ECHO = """
 import json, os, socket, sys, time
@@ -70,6 +72,16 @@ def test_signals_to_the_group_of_a_server_do_not_reach_it(link):
     (pid,) = link.run([Step("set", "pid")], "is asked", limit_s=5)
 
     assert os.getpgid(pid) == pid != os.getpgid(0)
+
+
+def test_a_process_that_died_between_calls_is_replaced(link):
+    (pid,) = link.run([Step("set", "pid")], "is asked", limit_s=5)
+    os.kill(pid, signal.SIGKILL)
+    assert eventually(lambda: not link.alive)
+
+    (other,) = link.run([Step("set", "pid")], "is asked", limit_s=5)
+
+    assert other != pid
 
 
 def test_a_process_that_died_is_told_and_replaced(link):
