@@ -115,6 +115,29 @@ def test_frames_of_a_real_detector_go_through_unchanged(tmp_path, detector_frame
     )
 
 
+@pytest.mark.parametrize("real", [True, False])
+def test_a_jungfrau_gives_the_photons_of_the_reference(tmp_path, monkeypatch, request, real):
+    if real:
+        monkeypatch.setenv(
+            "LIMA2_TEST_DATA", str(request.getfixturevalue("detector_frames").parent)
+        )
+    else:
+        monkeypatch.delenv("LIMA2_TEST_DATA", raising=False)
+
+    done = run_demo(tmp_path, "--jungfrau", "--frames", "24")
+
+    reference = "the photons of the reference" if real else "the photons that were drawn"
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stdout.splitlines()[-1] == (
+        f"24 of 24 frames saved, equal to {reference} pixel by pixel"
+    )
+    assert re.search(r"^ledger +all 24 frames are valid$", done.stdout, re.M)
+    assert re.search(
+        r"^blissdata .* 24 of 24 frames read back, all as they should", done.stdout, re.M
+    )
+    assert re.search(r"^mind .*photons are computed by ", done.stdout, re.M)
+
+
 def test_a_lost_frame_is_named_and_leaves_an_exit_code(tmp_path):
     done = run_demo(tmp_path, "--frames", "12", "--drop", "7")
 

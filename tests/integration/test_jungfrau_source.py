@@ -1,0 +1,210 @@
+"""Frames of a JUNGFRAU on one receiver: ends, losses, triggers, and who has the listeners."""
+
+import os
+import signal
+import time
+
+import numpy as np
+import pytest
+
+from camera_plugins.jungfrau.plugin import PLUGIN
+from lima2_core.camera.api import CameraEnv, SourceRequest
+from lima2_core.camera.dispatch import Share
+from lima2_core.data.frame import Frame, Gap, Validity
+from lima2_core.errors import CameraError, EndOfFrames
+from lima2_core.ids import AcqId
+from lima2_core.testing.camera_rig import CameraCase, CameraRig, indices, until_the_end
+from lima2_core.testing.doubles import eventually
+from tests.ports import free_udp_addresses
+
+QUICK = {"expo_time": 2000, "latency_time": 0}
+
+
+def case(det=None, acq=None, **properties):
+    tree = {
+        "acq": {**QUICK, **(acq or {})},
+        "det": {"readout_rows": 8, "nb_buffers": 24, **(det or {})},
+    }
+    properties.setdefault("udp_addresses", free_udp_addresses(1, 4))
+    return CameraCase(PLUGIN, tree=tree, properties=properties)
+
+
+@pytest.fixture
+def make_rig():
+    rigs = []
+
+    def make(made):
+        rigs.append(CameraRig(made))
+        return rigs[-1]
+
+    yield make
+    for rig in rigs:
+        rig.close()
+
+
+def port_of(rig):
+    return rig.receivers[0].counters()["ports"][0]
+
+
+def test_a_tail_that_never_came_is_lost_once_the_detector_is_silent(make_rig):
+    faults = [f"drop:frame={frame}" for frame in (8, 9)]
+    made = case({"emulator": {"faults": faults}, "silence_ms": 200})
+    rig = make_rig(made)
+
+    (items,) = rig.run(made.params(nb_frames=10))
+
+    assert indices(items) == list(range(10))
+    assert [item.cause for item in items if isinstance(item, Gap)] == [Validity.PACKET_LOSS] * 2
+
+
+def test_an_incomplete_frame_can_be_the_end(make_rig):
+    faults = {"emulator": {"faults": ["drop:frame=3,packet=0"]}, "partial_frames": "fail"}
+    made = case(faults)
+    rig = make_rig(made)
+    rig.prepare(made.params(nb_frames=10))
+    rig.control.start()
+    seen = []
+
+    with pytest.raises(CameraError, match=r"frame 3 is incomplete, 1 of 2 packets"):
+        seen.extend(until_the_end(rig.sources[0]))
+
+    assert indices(seen) == [0, 1, 2, 3]
+    assert isinstance(seen[3], Gap)
+
+
+def test_each_trigger_gives_its_frames_and_their_times(make_rig):
+    acq = {"trigger_mode": "software", "nb_frames_per_trigger": 3}
+    made = case(acq=acq)
+    rig = make_rig(made)
+    rig.prepare(made.params(nb_frames=6, **acq))
+    rig.control.start()
+    rig.control.trigger()
+    items = []
+    while len(items) < 3:
+        items += rig.sources[0].next_frames(1.0)
+    assert list(rig.sources[0].next_frames(0.1)) == []
+    rig.control.trigger()
+    items += until_the_end(rig.sources[0])
+
+    assert indices(items) == list(range(6))
+    times = [item.timestamp_s for item in items]
+    assert np.allclose(np.diff(times)[[0, 1, 3, 4]], 0.002, atol=1e-6)
+    assert times[3] - times[2] > 0.05
+
+
+def test_fields_tell_of_the_packets(make_rig):
+    made = case({"emulator": {"faults": ["drop:frame=1,packet=1,port=1"]}}, interfaces="2")
+    rig = make_rig(made)
+
+    rig.prepare(made.params(nb_frames=3))
+    rig.control.start()
+    frames = []
+    while len(frames) < 3:
+        frames += rig.sources[0].next_frames(1.0)
+
+    assert [int(frame.fields["packets"]) for frame in frames] == [2, 2, 2]
+    numbers = [int(frame.fields["frame_number"]) for frame in frames]
+    assert numbers == list(range(numbers[0], numbers[0] + 3))
+    assert [int(frame.fields["bunch_id"]) for frame in frames] == [0, 1, 2]
+    assert [int(frame.fields["detector_time"]) for frame in frames] == [0, 20_000, 40_000]
+    assert frames[0].fields["packet_mask"].tolist() == [[1], [1]]
+
+
+def test_counters_tell_what_became_of_packets(make_rig):
+    faults = ["double:frame=2,packet=0", "foreign:frame=3,packet=0", "short:frame=4,packet=1"]
+    made = case({"emulator": {"faults": faults}})
+    rig = make_rig(made)
+
+    rig.run(made.params(nb_frames=8))
+
+    port = port_of(rig)
+    found = {name: port[name] for name in ("accepted", "doubled", "foreign", "short", "lost")}
+    assert found == {"accepted": 15, "doubled": 1, "foreign": 1, "short": 1, "lost": 1}
+    assert port["name"].startswith("127.0.0.1:")
+
+
+def test_packets_of_another_module_are_foreign(make_rig):
+    # The emulator numbers its modules by columns of one; the receiver expects one column of two.
+    made = case(modules="2", modules_per_column="1")
+    rig = make_rig(made)
+    other = PLUGIN.make_receiver(CameraEnv({**made.properties, "modules_per_column": "2"}))
+    rig.receivers[0].close()
+    rig.receivers[0] = other
+
+    (items,) = rig.run(made.params(nb_frames=4))
+
+    codes = [item.validity if isinstance(item, Frame) else item.cause for item in items]
+    assert codes == [Validity.PARTIAL] * 4
+    assert port_of(rig)["foreign"] == 0
+    assert other.counters()["ports"][1]["foreign"] == 8
+
+
+def test_a_listener_that_dies_is_replaced_and_nothing_hangs(make_rig):
+    made = case()
+    rig = make_rig(made)
+    rig.prepare(made.params(nb_frames=300))
+    rig.control.start()
+    first = list(rig.sources[0].next_frames(1.0))
+    os.kill(port_of(rig)["pid"], signal.SIGKILL)
+
+    items = first + list(until_the_end(rig.sources[0]))
+
+    assert indices(items) == list(range(300))
+    assert port_of(rig)["replaced"] == 1
+
+
+def test_a_run_given_up_before_its_start_gives_the_listeners_back(make_rig):
+    made = case()
+    rig = make_rig(made)
+    rig.prepare(made.params(nb_frames=3))
+    waiting = rig.sources[0]
+    request = SourceRequest(AcqId("given up"), made.params(nb_frames=9), Share())
+    other = rig.receivers[0].source(request)
+    other.open(rig.pools)
+    with pytest.raises(EndOfFrames):
+        waiting.next_frames(0.01)
+
+    other.close()
+    again = rig.receivers[0].source(
+        SourceRequest(waiting._request.acq_id, made.params(nb_frames=3), Share())
+    )
+    assert rig.receivers[0].owns(waiting)
+    rig.control.start()
+
+    assert again.expected_frames() == 3
+    assert indices(list(until_the_end(waiting))) == [0, 1, 2]
+
+
+def test_the_same_listeners_serve_other_sizes(make_rig):
+    made = case()
+    rig = make_rig(made)
+    pids = []
+    for rows in (8, 64, 16):
+        det = {**made.tree["det"], "readout_rows": rows}
+        (items,) = rig.run(made.params({**made.tree, "det": det}, nb_frames=3))
+        assert [item.data.shape for item in items] == [(1, rows, 1024)] * 3
+        pids.append(port_of(rig)["pid"])
+        items.clear()
+
+    assert len(set(pids)) == 1
+
+
+def test_the_emulator_may_die_and_be_started_again(make_rig):
+    made = case({"silence_ms": 200})
+    rig = make_rig(made)
+    rig.prepare(made.params(nb_frames=100))
+    rig.control.start()
+    list(rig.sources[0].next_frames(1.0))
+    backend = rig.control._backend
+    backend._process.kill()
+    eventually(lambda: rig.control.status()["emulator"] == "died")
+    began_s = time.monotonic()
+
+    items = list(until_the_end(rig.sources[0]))
+
+    assert time.monotonic() - began_s < 3
+    assert any(isinstance(item, Gap) for item in items)
+    with pytest.raises(CameraError, match="died"):
+        rig.control.stop()
+    (items,) = rig.run(made.params(nb_frames=3))
+    assert indices(items) == [0, 1, 2]
