@@ -342,6 +342,8 @@ class SlsdetBackend(Backend):
         if found is None:
             if not self._detector.alive:
                 self._readings = {"detector_state": "no answer"}
+            elif "temperature" not in self._readings:
+                self._readings = {"detector_state": "busy"}
             return
         fpga, adc = max(found["temperature_fpga"]), max(found["temperature_adc"])
         self._readings = {

@@ -741,7 +741,7 @@ def test_a_detector_that_does_not_answer_has_no_readings(rig, clock):
     backend.prepare(setup_of())
     clock.advance(2.0)
     detector.pending = "is late"
-    assert backend.readings() == {"detector_state": "not connected"}
+    assert backend.readings() == {"detector_state": "busy"}
 
     clock.advance(2.0)
     run = detector.run
