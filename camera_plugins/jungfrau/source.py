@@ -150,6 +150,9 @@ class JungfrauSource(FrameSource):
             ),
         )
 
+    def spare_frames(self, pools: PoolSet) -> int:
+        return self.wanted_buffers(pools) // 2
+
     @property
     def remarks(self) -> tuple[str, ...]:
         return self._receiver.remarks(self.setup)

@@ -220,6 +220,13 @@ class FrameSource(ABC):
         """Values that come with every frame, in `Frame.fields`; known once it is resolved."""
         return ()
 
+    def spare_frames(self, pools: PoolSet) -> int:
+        """Frames that queues behind the pipeline may hold, so that they need no copies of them.
+
+        Of frames that are ``keepable`` they may hold as many as they like.
+        """
+        return 0
+
     @property
     def remarks(self) -> tuple[str, ...]:
         """What users should know before the start, a sentence each; asked once it is open."""

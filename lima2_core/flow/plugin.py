@@ -64,6 +64,8 @@ class BuildContext:
     """Whether each receiver has a part of every frame."""
     placement: Placement | None = None
     """Where these parts lie in whole frames, as the camera gives them."""
+    spare_frames: int = 0
+    """Frames of the camera that queues may hold in place of copies."""
     nb_expected: int | None = None
     """Rows this receiver will get; None if not known."""
     metadata: Mapping[str, Any] = field(default_factory=dict)

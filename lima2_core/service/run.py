@@ -79,6 +79,7 @@ def plan_run(
         keeps_rows=source.keeps_rows,
         parts=source.placement is not None,
         placement=source.placement,
+        spare_frames=source.spare_frames(pools),
         nb_expected=expected,
         metadata=request.metadata,
         allowed_commands=allowed_commands,

@@ -323,7 +323,8 @@ class _Builder:
                 "saving_input another filename_prefix or base_path",
                 path=f"{where}.filename_prefix",
             )
-        encode = EncodeChunk(params, where)
+        hold = _queue_depth(spec) <= context.spare_frames
+        encode = EncodeChunk(params, where, hold=hold)
         encode.resolve(spec)
         metadata = FileMetadata(
             acq_id=context.acq_id,

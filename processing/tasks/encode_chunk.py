@@ -15,17 +15,19 @@ class EncodeChunk(Reduction):
     """The `EncodedChunk` of a frame, as `Hdf5Sink` takes it.
 
     Without compression the chunk is the frame's own memory, which then stays lent until it is
-    written; a frame that must not be kept is copied.
+    written; a frame that must not be kept is copied, unless ``hold`` says that there are enough.
 
     Shapes: (bands, rows, cols) of any pixel type.
 
     Args:
         where: path of ``params`` in the tree of parameters.
+        hold: whether the source can do without as many frames as wait for the file.
     """
 
     name = "encode_chunk"
 
-    def __init__(self, params: SavingParams, where: str = "saving") -> None:
+    def __init__(self, params: SavingParams, where: str = "saving", *, hold: bool = False) -> None:
+        self._hold = hold
         self._codec = CODECS[params.compression]
         self._where = where
         self._spec: FrameSpec | None = None
@@ -56,7 +58,7 @@ class EncodeChunk(Reduction):
             )
         data = self._codec.encode(frame.data)
         lease = None
-        if data is frame.data and frame.keepable:
+        if data is frame.data and (frame.keepable or self._hold):
             lease = frame.lease
         elif data is frame.data:
             data = frame.data.copy()

@@ -167,6 +167,17 @@ def test_a_frame_that_must_not_be_kept_is_copied():
     np.testing.assert_array_equal(chunk.data, fleeting.data)
 
 
+def test_a_frame_of_a_source_with_enough_of_them_may_wait_for_the_file():
+    task = EncodeChunk(SavingParams(compression="none"), hold=True)
+    task.resolve(SPEC)
+    fleeting = frame(lease=object(), keepable=False)
+
+    chunk = task.process(fleeting)
+
+    assert chunk.data is fleeting.data
+    assert chunk.lease is fleeting.lease
+
+
 @pytest.mark.parametrize(
     "spec", [FrameSpec((1, 4, 4), np.dtype("c8")), FrameSpec((3, 40000, 40000), np.dtype("u1"))]
 )
