@@ -28,7 +28,7 @@ class Everyday:
     exposure_s: float | None = None
     latency_s: float | None = None
     save_to: str | os.PathLike[str] | None = None
-    """Folder for files; it switches saving on."""
+    """Folder for files, a relative one below the present folder; it switches saving on."""
     prefix: str | None = None
 
     def values(self, params: Params) -> Mapping[str, Any]:
@@ -45,7 +45,10 @@ class Everyday:
                 values[path] = _in_unit(params, path, time_s)
         if self.save_to is not None:
             group = _about_files(params)
-            values |= {f"{group}.{_ENABLED}": True, f"{group}.{_FOLDER}": os.fspath(self.save_to)}
+            values |= {
+                f"{group}.{_ENABLED}": True,
+                f"{group}.{_FOLDER}": os.path.abspath(os.fspath(self.save_to)),
+            }
         if self.prefix is not None:
             values[f"{_about_files(params)}.{_PREFIX}"] = self.prefix
         return values

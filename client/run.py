@@ -201,7 +201,7 @@ class Run:
 
     @property
     def sources(self) -> Mapping[str, Mapping[str, Any]]:
-        """Frames that can be read, by name, with shape, dtype and unit."""
+        """Frames that can be read, by name, with shape, dtype, unit, and ``depth``: frames in each."""
         return dict(json.loads(self._device.read(wire.SOURCES)))
 
     def frame(self, idx: int = -1, source: str = "") -> Frame:
@@ -294,6 +294,9 @@ class Run:
     def _entries(self, first: int, last: int) -> tuple[dict[str, Any], dict[str, Any]]:
         return decode_news(self._device.call(wire.READ_LEDGER, [first, last]))
 
+    def _source_entries(self, asked: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+        return decode_news(self._device.call(wire.READ_SOURCE_LEDGER, json.dumps(asked)))
+
     def _main(self, source: str) -> str:
         """The name of a source; of the main one, if none is given."""
         names = self.sources
@@ -304,11 +307,7 @@ class Run:
 
     def _depth(self, source: str) -> int:
         """Frames of the detector in one frame of a source."""
-        told = self.sources.get(source, {})
-        if source == _INPUT or "depth" in told:
-            return int(told.get("depth", 1))
-        sums = self.parameters["processing"].get("accumulation", {})
-        return int(sums.get("nb_frames", 1)) if sums.get("enabled") else 1
+        return int(self.sources.get(source, {}).get("depth", 1))
 
     def _known(
         self, start: int, stop: int | None, source: str, timeout_s: float | None
@@ -342,16 +341,21 @@ class Run:
     def _sums(
         self, start: int, stop: int | None, source: str, timeout_s: float | None
     ) -> Iterator[tuple[int, int, float]]:
-        """Frames that are sums of several: nobody keeps books on them but the files."""
+        """Frames that are sums of several: as soon as they can be had."""
         wait = Wait(f"the next frame of run {self.uuid}", timeout_s)
         idx = start
         while stop is None or idx < stop:
             over = wait.ask(lambda: self.phase in wire.SETTLED_PHASES)
             there = int(wait.ask(lambda: self.sources)[source]["accessible"])
-            if idx < there:
-                yield idx, Validity.VALID, 0.0
-                wait.progressed()
-                idx += 1
+            last = there if stop is None else min(stop, there)
+            if idx < last:
+                asked = {"source": source, "first": idx, "last": last}
+                _, arrays = wait.ask(lambda asked=asked: self._source_entries(asked))  # type: ignore[misc]
+                for code, time_s in zip(arrays["code"], arrays["timestamp_s"], strict=True):
+                    # Where nobody knows what it is a sum of, it is asked for.
+                    yield idx, Validity.VALID if code == OPEN else int(code), float(time_s)
+                    wait.progressed()
+                    idx += 1
             elif over:
                 return
             else:

@@ -17,8 +17,6 @@ from client.waiting import Wait
 
 COMMAND_S = 6.0
 """Limit of commands; the front itself answers within 3 s."""
-_TRIES = 3
-"""How often parameters are written, if others write theirs at the same time."""
 _AT_REST = ("idle", "fault")
 
 
@@ -143,16 +141,9 @@ class Lima2:
         """
         params = self.params.copy()
         params.update(changes or {})
-        for _ in range(_TRIES):
-            self._device.write(wire.FRONT_PARAMS, params.to_json())
-            run = self.run(str(self._device.call(wire.PREPARE, timeout_s=COMMAND_S)))
-            asked = run.parameters
-            # The server has one set of parameters for all clients.
-            if all(asked[name] == value for name, value in params.to_dict().items()):
-                return run
-        raise StateError(
-            f"{self._device.name} was prepared with parameters of another client, {_TRIES} times"
-        )
+        # Not by way of the attributes: they are the same for all clients.
+        uuid = self._device.call(wire.PREPARE_WITH, params.to_json(), timeout_s=COMMAND_S)
+        return self.run(str(uuid))
 
     def start(self, run: Run | None = None) -> None:
         """Start what was prepared.
@@ -217,7 +208,8 @@ class Lima2:
             nb_frames: 0 = until `stop`.
             exposure_s: integration time of one frame.
             latency_s: from the end of one exposure to the start of the next.
-            save_to: folder for files; it switches saving on.
+            save_to: folder for files, a relative one below the present folder; it switches saving
+                on.
             prefix: first part of the names of files.
             wait: False gives the run as soon as it is started.
             timeout_s: limit for the wait; None for none, as long as the server answers.

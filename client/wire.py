@@ -57,7 +57,7 @@ ERROR_REASON = "LIMA_Exception"
 """Reason of Tango errors that carry one of ours."""
 
 # Names on the control device
-PREPARE, START, TRIGGER, STOP = "prepareAcq", "startAcq", "triggerAcq", "stopAcq"
+PREPARE_WITH, START, TRIGGER, STOP = "prepareWith", "startAcq", "triggerAcq", "stopAcq"
 ABORT, RESET, PROCESS, ERASE = "abortAcq", "resetAcq", "processAcq", "eraseRun"
 FRONT_PARAMS = "front_params"
 SCHEMA = "schema"
@@ -74,6 +74,7 @@ RUN_FAMILY = "limarun"
 PHASE, VERDICT, PROGRESS, FILES = "phase", "verdict", "progress", "files"
 PARAMETERS, SOURCES, STREAMS = "parameters", "sources", "streams"
 GET_FRAME, READ_LEDGER = "getFrame", "readLedger"
+READ_SOURCE_LEDGER = "readSourceLedger"
 NOTES, ADD_NOTE = "notes", "addNote"
 OPEN_CURSOR, READ_CURSOR, CLOSE_CURSOR = "openCursor", "readCursor", "closeCursor"
 

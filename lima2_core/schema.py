@@ -35,8 +35,12 @@ class ParamsModel(BaseModel):
         return cls.from_tree(json_tree(text))
 
     @classmethod
-    def from_tree(cls, tree: dict[str, Any]) -> Self:
+    def from_tree(cls, tree: dict[str, Any], where: str = "") -> Self:
         """Check a tree of dicts, lists and values.
+
+        Args:
+            tree: what is asked for.
+            where: path of the tree itself, if it is a part of a larger one.
 
         Raises:
             ParamError: a value is refused; all that is wrong is in the message.
@@ -44,7 +48,7 @@ class ParamsModel(BaseModel):
         try:
             return cls.model_validate(tree)
         except ValidationError as error:
-            raise _param_error(cls, error) from error
+            raise _param_error(cls, error, where) from error
 
     def to_tree(self) -> dict[str, Any]:
         """The tree of dicts, lists and values."""
@@ -75,12 +79,12 @@ def quantity(unit: str, *, default: Any, **limits: Any) -> Any:
     return Field(default=default, json_schema_extra={"unit": unit}, **limits)
 
 
-def _param_error(model: type[ParamsModel], error: ValidationError) -> ParamError:
+def _param_error(model: type[ParamsModel], error: ValidationError, where: str) -> ParamError:
     """One `ParamError` for everything pydantic found; it is about the first one."""
     sentences: list[str] = []
     paths: list[str] = []
     for item in error.errors(include_url=False):
-        path = ".".join(str(part) for part in item["loc"])
+        path = ".".join(str(part) for part in ((where,) if where else ()) + item["loc"])
         reason = str(item["msg"]).removeprefix("Value error, ")
         if item["type"] == "extra_forbidden":
             known = ", ".join(_keys_beside(model, item["loc"]))

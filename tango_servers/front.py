@@ -20,7 +20,7 @@ from lima2_core.service.control import ControlService
 from lima2_core.service.events import RunsChanged, ServiceEvent, StateChanged
 from lima2_core.system.outputs import OutputPlugin
 from tango_servers.adapters import TangoLink
-from tango_servers.base import wire_text
+from tango_servers.base import text_of, wire_text
 from tango_servers.errors import as_dev_failed
 from tango_servers.front_params import FrontParams, front_params
 from tango_servers.front_readings import FrontReadings
@@ -141,6 +141,24 @@ class Front(FrontReadings):
         """
         try:
             return self.system.prepare().acq_id
+        finally:
+            self._nudge()
+
+    @command(
+        dtype_in=str,
+        doc_in="all parameters (JSON), as in front_params; what is missing has its default",
+        dtype_out=str,
+        doc_out="id of the run (uuid); its device is limarun/<uuid> in the same domain",
+    )
+    @as_dev_failed
+    def prepareWith(self, text: str) -> str:
+        """Prepare control and receivers with these parameters, whatever others write meanwhile.
+
+        They are the parameters of the attributes from then on.
+        """
+        try:
+            params = type(self.system.params).from_json(text_of(text))
+            return self.system.prepare_with(params).acq_id
         finally:
             self._nudge()
 

@@ -44,7 +44,7 @@ class FrontParams(ParamsModel):
     """What the user wants to have with the data: a JSON object."""
 
     @classmethod
-    def from_tree(cls, tree: dict[str, Any]) -> Self:
+    def from_tree(cls, tree: dict[str, Any], where: str = "") -> Self:
         """Check a tree; what is not given has its default.
 
         Raises:
@@ -54,7 +54,7 @@ class FrontParams(ParamsModel):
         asked = tree.get(PROCESSING) or {}
         if not isinstance(asked, dict):
             raise ParamError(f"expected an object, not {type(asked).__name__}", path=PROCESSING)
-        return super().from_tree({**tree, PROCESSING: checked_processing(asked)})
+        return super().from_tree({**tree, PROCESSING: checked_processing(asked)}, where)
 
     def at(self, path: str) -> Any:
         """The value at a path such as ``acquisition.acq.nb_frames``.
@@ -204,11 +204,7 @@ def checked_processing(tree: Mapping[str, Any]) -> dict[str, Any]:
             path=f"{PROCESSING}.{CLASS_NAME}",
         )
     plugin: PipelinePlugin = registry.load(registry.PIPELINES, name)
-    try:
-        return plugin.params.from_tree(dict(tree)).to_tree()
-    except ParamError as error:
-        sentence = error.message.removeprefix(f"{error.path}: ")
-        raise ParamError(sentence, path=f"{PROCESSING}.{error.path}") from error
+    return plugin.params.from_tree(dict(tree), PROCESSING).to_tree()
 
 
 def saving_group(processing: Mapping[str, Any]) -> str:

@@ -6,42 +6,42 @@ drives costs nothing.
 
 from __future__ import annotations
 
-import logging
-import threading
 import time
 import uuid
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 
-from lima2_core.errors import Lima2Error, NotAvailableError, StateError, StorageError
+from lima2_core.errors import (
+    Lima2Error,
+    NotAvailableError,
+    ParamError,
+    StateError,
+    StorageError,
+)
 from lima2_core.ids import AcqId
 from lima2_core.service.control import ControlService
 from lima2_core.service.events import RunsChanged, ServiceEvent
 from lima2_core.state.device import AcqState
 from lima2_core.system.coordinator import Coordinator
 from lima2_core.system.local import LocalControl
-from lima2_core.system.outputs import OutputPlugin, RunOutput
-from lima2_core.system.ports import ReceiverStatus
+from lima2_core.system.outputs import OutputPlugin
+from lima2_core.system.paths import below
 from lima2_core.system.preflight import Experience, Room, check_length, demand_of, preflight
 from lima2_core.system.progress import frame_bytes
 from lima2_core.worker import Worker
 from tango_servers.adapters import TangoLink
 from tango_servers.front_images import ImageFollower
+from tango_servers.front_outputs import OutputMaker
 from tango_servers.front_params import FrontParams
+from tango_servers.front_receivers import ReceiverStates
 from tango_servers.front_run import FrontRun
 from tango_servers.front_runs import FrontRuns
 from tango_servers.ports import TangoReceiver
 from tango_servers.states import FRONT_STATES, FrontState
 
-log = logging.getLogger(__name__)
-
-WATCH_S = 1.0
-"""Time between two questions to receivers what they are doing, whoever made them do it."""
 CLOSE_S = 0.6
 """A server that is told to end has a second for everything."""
 _EXPERIENCES = 8
-
-
 _BUSY = (AcqState.PREPARED, AcqState.RUNNING)
 
 
@@ -72,27 +72,26 @@ class FrontSystem:
         self._service = service
         self._link = link
         self._receivers = receivers
-        self._plugins = tuple(plugins)
-        self._settings = dict(settings)
+        self._outputs = OutputMaker(plugins, settings)
         self._address_of = address_of
         self._ports: tuple[TangoReceiver, ...] = ()
         self._coordinator: Coordinator | None = None
         self._images: ImageFollower | None = None
         self._image_max_size = 512
-        self._watch: Worker | None = None
-        self._closed = threading.Event()
+        self._states: ReceiverStates | None = None
         self._current: FrontRun | None = None
-        self._statuses: dict[str, ReceiverStatus | str] = {}
         self._experiences: deque[Experience] = deque(maxlen=_EXPERIENCES)
         self._learnt: set[AcqId] = set()
-        self._output_failures: dict[str, str] = {}
         self._refusal: Lima2Error | None = None
         self._outputs()  # those that need time to begin do so now, and wrong settings are told
 
     # Commands
 
-    def check_preparable(self) -> None:
+    def check_preparable(self, params: FrontParams | None = None) -> None:
         """Refuse now what prepare would have to refuse, as far as that is known here.
+
+        Args:
+            params: what shall be prepared; None: the parameters asked for.
 
         Raises:
             StateError: frames are being taken, by us or for another client.
@@ -107,8 +106,12 @@ class FrontSystem:
                 f"({self._service.acq_id}); wait for its end, or end it there",
                 state=state.value,
             )
-        check_length(self.params.acquisition.acq.nb_frames)
-        self._service.check(self.params.acquisition)
+        acquisition = (params or self.params).acquisition
+        check_length(acquisition.acq.nb_frames)
+        try:
+            self._service.check(acquisition)
+        except ParamError as error:
+            raise below("acquisition", error) from error
 
     def prepare(self) -> FrontRun:
         """Prepare control and receivers with the parameters asked for.
@@ -132,6 +135,16 @@ class FrontSystem:
         self._current = front_run
         self.runs.keep(run.acq_id for run in coordinator.runs)
         return front_run
+
+    def prepare_with(self, params: FrontParams) -> FrontRun:
+        """The same with other parameters, which are those asked for from now on.
+
+        Raises:
+            Lima2Error: not possible; nothing stays prepared.
+        """
+        self.check_preparable(params)
+        self.params = params
+        return self.prepare()
 
     def check_startable(self) -> None:
         """Refuse start where nothing of ours is prepared.
@@ -202,7 +215,8 @@ class FrontSystem:
 
     def close(self) -> None:
         """End; must be quick, and does not wait for who does not answer."""
-        self._closed.set()
+        if self._states is not None:
+            self._states.end()
         work: list[Callable[[], None]] = [port.close for port in self._ports]
         if self._coordinator is not None:
             work.insert(0, self._coordinator.close)
@@ -210,8 +224,10 @@ class FrontSystem:
         until_s = time.monotonic() + CLOSE_S
         if self._images is not None:
             self._images.close(CLOSE_S)
-        for closer in (*closers, *([self._watch] if self._watch is not None else [])):
+        for closer in closers:
             closer.join(max(0.0, until_s - time.monotonic()))
+        if self._states is not None:
+            self._states.join(max(0.0, until_s - time.monotonic()))
         self.runs.keep(())
 
     # What can be seen
@@ -267,14 +283,11 @@ class FrontSystem:
 
     def receiver_states(self) -> list[str]:
         """One line for each receiver: its name, and what it does."""
-        lines = []
-        for name in self._receivers():
-            status = self._statuses.get(name, "not asked yet")
-            if isinstance(status, ReceiverStatus):
-                error = f" ({status.error})" if status.error else ""
-                status = f"{status.state.name.lower()}{error}"
-            lines.append(f"{name}: {status}")
-        return lines
+        states = self._states
+        return [
+            f"{name}: {states.line(name) if states is not None else 'not asked yet'}"
+            for name in self._receivers()
+        ]
 
     def sentence(self) -> str:
         """What is going on, for people; empty if the device itself has more to say."""
@@ -283,7 +296,7 @@ class FrontSystem:
         more = f" {busy} earlier runs are still being processed." if busy else ""
         if state is FrontState.FOREIGN:
             who = self._foreign_receiver()
-            return f"Busy: {who} taking frames for another client.{more}" if who else ""
+            return f"Busy: {who} is taking frames for another client.{more}" if who else ""
         if state is FrontState.FAULT:
             return f"Failed: {self.error}. The next prepareAcq recovers.{more}"
         if self._refusal is not None:
@@ -336,7 +349,7 @@ class FrontSystem:
         if self._images is None:
             self._images = ImageFollower(self._service.name, lambda: self._current)
             self._images.max_size = self._image_max_size
-            self._watch = Worker(f"front-{self._service.name}", self._watch_receivers)
+            self._states = ReceiverStates(self._service.name, lambda: self._ports)
         return self._coordinator
 
     def _nudge(self, event: ServiceEvent) -> None:
@@ -346,21 +359,6 @@ class FrontSystem:
     def _device_of(self, acq_id: AcqId) -> str:
         return self._address_of(self.runs.get(acq_id).device)
 
-    def _outputs(self) -> Sequence[RunOutput]:
-        """The outputs of a run; one that cannot be made is told, and keeps no run from its work."""
-        made = []
-        self._output_failures = {}
-        for plugin in self._plugins:
-            try:
-                output = plugin.make(self._settings)
-            except Lima2Error as error:
-                log.warning("there will be no output %s: %s", plugin.name, error)
-                self._output_failures[plugin.name] = str(error)
-                continue
-            if output is not None:
-                made.append(output)
-        return made
-
     def _preflight(self, front_run: FrontRun) -> tuple[str, ...]:
         rooms = [
             Room(member.name, member.status.memory_bytes, member.status.memory_limit_bytes)
@@ -368,7 +366,7 @@ class FrontSystem:
             if member.status is not None
         ]
         warnings = preflight(demand_of(front_run.run), rooms, tuple(self._experiences))
-        broken = (f"no {name}: {text}" for name, text in self._output_failures.items())
+        broken = (f"no {name}: {text}" for name, text in self._outputs.failures.items())
         return (*warnings, *broken)
 
     def _learn(self, run: FrontRun) -> None:
@@ -380,21 +378,8 @@ class FrontSystem:
             self._experiences.append(Experience(frame_bytes(run.run), rate_hz, run.bottleneck))
 
     def _foreign_receiver(self) -> str:
-        """A receiver that works for another client, as a clause; empty without one."""
+        """A receiver that works for another client; empty without one."""
         coordinator = self._coordinator
-        for name, status in self._statuses.copy().items():
-            if (
-                isinstance(status, ReceiverStatus)
-                and status.state is AcqState.RUNNING
-                and (coordinator is None or not coordinator.knows(status.acq_id))
-            ):
-                return f"{name} is"
-        return ""
-
-    def _watch_receivers(self) -> None:
-        while not self._closed.wait(WATCH_S):
-            for port in self._ports:
-                try:
-                    self._statuses[port.name] = port.status()
-                except Lima2Error as error:
-                    self._statuses[port.name] = str(error)
+        if coordinator is None or self._states is None:
+            return ""
+        return self._states.foreign(coordinator.knows)

@@ -21,7 +21,10 @@ from lima2_core.data.news import NEWS, pack
 from lima2_core.errors import NotAvailableError, ParamError
 from lima2_core.schema import json_tree
 from lima2_core.state.system import Phase
+from lima2_core.system.entries import end_of, entries_of
+from lima2_core.system.images import main_source
 from lima2_core.system.notes import add_from_tree
+from lima2_core.system.run import SystemRun
 from lima2_core.system.wire import spec_to_tree
 from tango_servers.base import text_of, wire_text
 from tango_servers.errors import as_dev_failed
@@ -33,8 +36,6 @@ PhaseLabel = enum.IntEnum(  # type: ignore[misc]
 )
 """Where a run is; labels of DevEnum attributes."""
 
-LEDGER_MOST = 1_000_000
-"""Entries of one answer."""
 LIMA_VERSION = "1.10.0"
 """Of the Lima whose way of giving images this is."""
 _LIMA_TRIGGER_MODES = {
@@ -67,6 +68,19 @@ def ledger_counts(front_run: FrontRun) -> str:
     summary = front_run.run.ledger.summary()
     counts = {code.name.lower(): count for code, count in summary.counts.items()}
     return json.dumps({"expected": summary.expected, "open": summary.open, **counts})
+
+
+def ledger_answer(run: SystemRun, source: str, first: int, last: int) -> tuple[str, bytes]:
+    """What became of frames of a source, empty for those of the detector; ``last`` -1: all."""
+    end = end_of(run, source)
+    entries = entries_of(run, source, first, max(first, end if last < 0 else min(end, last)))
+    arrays: dict[str, NDArray[Any]] = {
+        "code": entries.code,
+        "receiver": entries.receiver,
+        "timestamp_s": entries.timestamp_s,
+        "row": entries.row.reshape(-1),
+    }
+    return NEWS, pack({"first": first, "parts": run.layout.parts, "end": end}, arrays)
 
 
 def note_answer(front_run: FrontRun, text: str) -> float:
@@ -343,19 +357,30 @@ class Lima2Run(Device):
         """Say what became of frames: class, receiver and row of each; at most a million at once."""
         if len(asked) != 2 or asked[0] < 0:
             raise ParamError("first index and index behind the last are wanted", path="range")
-        ledger = self.front_run.run.ledger
-        end = max(ledger.highest, ledger.expected or 0)
-        first = int(asked[0])
-        last = end if asked[1] < 0 else min(end, int(asked[1]))
-        entries = ledger.entries(first, max(first, min(last, first + LEDGER_MOST)))
-        tree = {"first": first, "parts": ledger.parts, "end": end}
-        arrays: dict[str, NDArray[Any]] = {
-            "code": entries.code,
-            "receiver": entries.receiver,
-            "timestamp_s": entries.timestamp_s,
-            "row": entries.row.reshape(-1),
-        }
-        return NEWS, pack(tree, arrays)
+        return ledger_answer(self.front_run.run, "", int(asked[0]), int(asked[1]))
+
+    @command(
+        dtype_in=str,
+        doc_in="source (empty = that of getFrame), first, last as for readLedger (JSON)",
+        dtype_out="DevEncoded",
+        doc_out=f"{NEWS}: as of readLedger",
+    )
+    @as_dev_failed
+    def readSourceLedger(self, text: str) -> tuple[str, bytes]:
+        """Say what became of the frames of a source, which may be sums of those of the detector.
+
+        Of sums that are not saved, where nobody knows beforehand who gets a frame, it stays open.
+        """
+        tree = json_tree(text_of(text))
+        source, first, last = tree.get("source", ""), tree.get("first", 0), tree.get("last", -1)
+        if not (isinstance(source, str) and isinstance(first, int) and isinstance(last, int)):
+            raise ParamError("source is a name, first and last are whole numbers", path="ledger")
+        run = self.front_run.run
+        source = source or main_source(run)
+        if first < 0 or source not in run.view.sources:
+            known = ", ".join(run.view.sources) or "none"
+            raise ParamError(f"give one of the sources {known}, and indices from 0", path="ledger")
+        return ledger_answer(run, source, first, last)
 
 
 def _number(text: str) -> int:

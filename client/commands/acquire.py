@@ -67,7 +67,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--params", type=Path, metavar="FILE", help="parameters as JSON; others stay as they are"
     )
-    parser.add_argument("--save", metavar="DIR", help="save files into this folder")
+    parser.add_argument(
+        "--save", metavar="DIR", help="save files into this folder, seen by the servers"
+    )
     parser.add_argument("--prefix", metavar="P", help="first part of the names of files")
     parser.add_argument("--timeout", type=float, metavar="S", help="wait no longer than this")
     parser.add_argument("--quiet", action="store_true", help="no progress, only the result")

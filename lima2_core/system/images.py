@@ -10,6 +10,7 @@ import numpy as np
 from lima2_core.data.frame import Frame, FrameSpec, Validity
 from lima2_core.errors import Lima2Error, NotAvailableError, ParamError
 from lima2_core.ids import FrameIdx
+from lima2_core.system.entries import ledger_of
 from lima2_core.system.layout import INPUT_SOURCE
 from lima2_core.system.ledger import OPEN, Ledger
 from lima2_core.system.run import Member, SystemRun
@@ -54,20 +55,13 @@ def frame_of(run: SystemRun, source: str, idx: int, step: int = 1) -> Frame:
         return _from_parts(run, source, idx, spec, step)
     if idx == -1:
         return _newest(run, source, step)
-    ledger = _ledger_of(run, source)
+    ledger = ledger_of(run, source)
     if ledger is None:  # sums that are not saved: each receiver has every n-th
         return _fetch(run.members[idx % len(run.members)], source, idx, step)
     owner = _owner(run, ledger, idx)
     if owner is None:
         return _blank(spec, idx, step)
     return _fetch(run.members[owner], source, idx, step)
-
-
-def _ledger_of(run: SystemRun, source: str) -> Ledger | None:
-    """The books on the frames of a source; None if nobody keeps them."""
-    if source in run.view.saved:
-        return run.view.saved[source].ledger
-    return run.ledger if run.layout.depth_of(source) == 1 else None
 
 
 def _owner(run: SystemRun, ledger: Ledger, idx: int) -> int | None:

@@ -9,6 +9,7 @@ from lima2_core.data.frame import FrameSpec
 from lima2_core.data.geometry import Affine, Placement
 from lima2_core.data.record import RecordSpec
 from lima2_core.errors import ParamError
+from lima2_core.system.paths import ACQUISITION, PROCESSING
 from lima2_core.system.ports import RunDescription
 
 INPUT_SOURCE = "input_frame"
@@ -59,18 +60,22 @@ def layout_of(descriptions: Sequence[RunDescription]) -> Layout:
     first = descriptions[0]
     for n, other in enumerate(descriptions):
         if other.streams != first.streams or other.saved.keys() != first.saved.keys():
-            raise ParamError(f"receiver {n} prepared another pipeline than receiver 0", path="proc")
+            raise ParamError(
+                f"receiver {n} prepared another pipeline than receiver 0", path=PROCESSING
+            )
         if (other.placement is None) != (first.placement is None):
-            raise ParamError("some receivers have parts of frames, some whole ones", path="det")
+            raise ParamError(
+                "some receivers have parts of frames, some whole ones", path=f"{ACQUISITION}.det"
+            )
         if other.placement is not None and not (other.output_placement or _stays_in_place(other)):
             raise ParamError(
                 "parts of frames cannot be put together once the processing has changed their "
                 "geometry; change it in the detector, or give whole frames to the receivers",
-                path="proc.geometry",
+                path=f"{PROCESSING}.geometry",
             )
     placements = _placements(descriptions, INPUT_SOURCE)
     processed = _placements(descriptions, "")
-    for where, path in ((placements, "det"), (processed, "proc")):
+    for where, path in ((placements, f"{ACQUISITION}.det"), (processed, PROCESSING)):
         if len({(one.rows, one.cols) for one in where}) > 1:
             raise ParamError("the receivers have parts of frames of different sizes", path=path)
     names = {*first.sources, *first.saved} if placements else set()

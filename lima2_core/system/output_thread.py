@@ -9,12 +9,15 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
+from lima2_core.errors import ParamError
 from lima2_core.system.outputs import RunOutput, RunView
 from lima2_core.worker import Worker
 
 log = logging.getLogger(__name__)
 
 PERIOD_S = 0.1
+CHECK_S = 0.3
+"""How long a prepare waits for what outputs have to say; a slow disk does not refuse a run."""
 SURVIVORS_S = 0.5
 """How long an output may take to look into the files of a dead receiver."""
 
@@ -40,6 +43,10 @@ class OutputThread:
         self.output = output
         self.failure = ""
         """Why the output ended early; empty if it did not."""
+        self.refusal: ParamError | None = None
+        """Why there must be no such run; None if nothing speaks against it."""
+        self.checked = threading.Event()
+        """Set once it is known whether the run is refused."""
         self._run = run
         self._on_done = on_done
         self._todo: queue.SimpleQueue[_Question | None] = queue.SimpleQueue()
@@ -84,6 +91,12 @@ class OutputThread:
         return self._worker.join(timeout_s)
 
     def _work(self) -> None:
+        try:
+            self.output.check(self._run)
+        except ParamError as error:
+            self.refusal = error
+            raise
+        self.checked.set()
         self.output.open(self._run)
         while True:
             try:
@@ -100,11 +113,15 @@ class OutputThread:
         self._end()
 
     def _escaped(self, error: BaseException) -> None:
-        log.warning("output %s of run %s failed", self.name, self._run.acq_id, exc_info=error)
-        self.failure = f"{type(error).__name__}: {error}"
+        if error is self.refusal:
+            self.failure = str(error)
+        else:
+            log.warning("output %s of run %s failed", self.name, self._run.acq_id, exc_info=error)
+            self.failure = f"{type(error).__name__}: {error}"
         self._end()
 
     def _end(self) -> None:
+        self.checked.set()
         self.done.set()
         on_done, self._on_done = self._on_done, lambda: None  # it leads to the run, and so to us
         on_done()
@@ -125,6 +142,18 @@ class Outputs:
     def done(self) -> bool:
         """Whether everything is written, or has failed."""
         return all(thread.done.is_set() for thread in self.threads)
+
+    def check(self) -> None:
+        """Wait for what the outputs have to say against the run, but not for long.
+
+        Raises:
+            ParamError: one refuses it.
+        """
+        until_s = time.monotonic() + CHECK_S
+        for thread in self.threads:
+            thread.checked.wait(max(0.0, until_s - time.monotonic()))
+            if thread.refusal is not None:
+                raise thread.refusal
 
     def survivors(self, source: str, receiver: int) -> int | None:
         """Rows that are readable in the files of a dead receiver; None if nobody can tell."""

@@ -78,10 +78,20 @@ class RunView:
 class RunOutput(ABC):
     """One output of one run.
 
-    Called in this order: `open` once, `update` again and again, `finish` once. All on one thread.
+    Called in this order: `check` once, `open` once, `update` again and again, `finish` once. All on
+    one thread.
     """
 
     name: str = "output"
+
+    def check(self, run: RunView) -> None:
+        """Refuse a run that could not be written, before anything is changed.
+
+        What takes longer than `lima2_core.system.output_thread.CHECK_S` is not waited for.
+
+        Raises:
+            ParamError: the prepare is refused; its path leads from ``processing`` on.
+        """
 
     @abstractmethod
     def open(self, run: RunView) -> None:

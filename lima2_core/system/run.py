@@ -11,7 +11,7 @@ from functools import partial
 from typing import Any
 
 from lima2_core.data.frame import FrameSpec, Validity
-from lima2_core.errors import Lima2Error
+from lima2_core.errors import Lima2Error, ParamError
 from lima2_core.ids import AcqId
 from lima2_core.state.machine import Machine
 from lima2_core.state.system import Effect, Phase, PhaseEvent, phase_machine
@@ -194,6 +194,19 @@ class SystemRun:
             self._failed = True
             if reason not in self.causes:
                 self.causes.append(reason)
+
+    def check_outputs(self) -> None:
+        """Give up the run if one of its outputs refuses it.
+
+        Raises:
+            ParamError: one does.
+        """
+        try:
+            self.outputs.check()
+        except ParamError:
+            self.discard()
+            self.outputs.abandon()
+            raise
 
     def discard(self) -> None:
         """Give up a run that was never started."""

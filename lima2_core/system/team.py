@@ -11,10 +11,11 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
-from lima2_core.errors import BusyError, Lima2Error, StateError
+from lima2_core.errors import BusyError, Lima2Error, ParamError, StateError
 from lima2_core.ids import AcqId
 from lima2_core.service.mailbox import Mailbox, Pending
 from lima2_core.state.device import AcqState
+from lima2_core.system.paths import ACQUISITION, below, of_order
 from lima2_core.system.ports import (
     ControlPort,
     ControlStatus,
@@ -66,7 +67,10 @@ class Team:
         """
 
         def arm() -> tuple[Mapping[str, Any], Mapping[str, Any]]:
-            return self.control.prepare(acq_id, acquisition), self.control.detector_info()
+            try:
+                return self.control.prepare(acq_id, acquisition), self.control.detector_info()
+            except ParamError as error:
+                raise below(ACQUISITION, error) from error
 
         jobs = [(self.control.name, self._box.submit(arm))]
         jobs += [
@@ -192,7 +196,10 @@ class Team:
 
 
 def _prepare_one(port: ReceiverPort, order: RunOrder) -> tuple[RunPort, RunDescription]:
-    run = port.prepare(order)
+    try:
+        run = port.prepare(order)
+    except ParamError as error:
+        raise of_order(order, error) from error
     return run, run.describe()
 
 

@@ -293,6 +293,10 @@ class ScriptedOutput(RunOutput):
         """End the wait."""
         self._go.set()
 
+    def check(self, run: RunView) -> None:
+        if "check" in (self._fail_in, self._wait_in):
+            self._note("check")
+
     def open(self, run: RunView) -> None:
         self.run = run
         self._note("open")

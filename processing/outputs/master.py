@@ -21,7 +21,13 @@ from collections.abc import Mapping, Sequence
 from lima2_core.clock import Clock
 from lima2_core.errors import ParamError
 from lima2_core.system.outputs import OutputPlugin, RunOutput, RunView
-from processing.outputs.master_plan import SEGMENT_FRAMES, segment_frames
+from processing.outputs.master_plan import (
+    SEGMENT_FRAMES,
+    MasterFiles,
+    may_overwrite,
+    saving_block,
+    segment_frames,
+)
 from processing.outputs.master_source import SourceMaster
 
 
@@ -37,6 +43,19 @@ class MasterOutput(RunOutput):
         self._segment_frames = segment_frames
         self._clock = clock
         self._sources: dict[str, SourceMaster] = {}
+
+    def check(self, run: RunView) -> None:
+        for saved in run.saved.values():
+            first = saved.files[0]
+            existing = MasterFiles.of(saved).existing()
+            if existing and not may_overwrite(run.processing, first):
+                block = saving_block(run.processing, first)
+                raise ParamError(
+                    f"{existing[0]} exists; choose another filename_prefix or base_path, or the "
+                    "policy overwrite to lose what is in it",
+                    path=".".join(filter(None, ("processing", block, "file_exists_policy"))),
+                    file=str(existing[0]),
+                )
 
     def open(self, run: RunView) -> None:
         sources = {

@@ -27,6 +27,7 @@ MAX_FILES = 400
 """Files of receivers behind one dataset. HDF5 keeps them all open while the dataset is, and what
 it cannot open reads as fill value without a word: a reader may have no more than 1024 files."""
 
+_FINAL = r"%s_master(_\d{5,})?\.h5"
 _THERE = (Validity.VALID, Validity.PARTIAL)
 _ABSENT = (Validity.NEVER_SENT, OPEN)
 
@@ -62,6 +63,13 @@ class MasterFiles:
         """Name of a file while it is being written."""
         return path.with_name(f".{path.name}.new")
 
+    def existing(self) -> list[Path]:
+        """Files of earlier runs; none if the folder is not to be seen from here."""
+        try:
+            return self._matching([entry.name for entry in os.scandir(self.folder)], _FINAL)
+        except OSError:
+            return []
+
     def clear(self, *, overwrite: bool) -> None:
         """Remove what is left of earlier runs.
 
@@ -71,7 +79,7 @@ class MasterFiles:
         """
         try:
             names = [entry.name for entry in os.scandir(self.folder)]
-            existing = self._matching(names, r"%s_master(_\d{5,})?\.h5")
+            existing = self._matching(names, _FINAL)
             if existing and not overwrite:
                 raise StorageError(
                     f"{existing[0]} exists and must not be overwritten; choose another "
@@ -93,16 +101,23 @@ class MasterFiles:
         return [self.folder / one for one in sorted(names) if name.fullmatch(one)]
 
 
+def saving_block(processing: Mapping[str, Any], files: SavedFiles) -> str:
+    """Name of the group of parameters that leads to ``files``; empty if none does."""
+    for name, block in processing.items():
+        if (
+            isinstance(block, Mapping)
+            and block.get("enabled")
+            and block.get("base_path", files.folder) == files.folder
+            and block.get("filename_prefix", files.prefix) == files.prefix
+        ):
+            return name
+    return ""
+
+
 def may_overwrite(processing: Mapping[str, Any], files: SavedFiles) -> bool:
-    """Whether the saving block that leads to ``files`` allows to remove those of earlier runs."""
-    return any(
-        isinstance(block, Mapping)
-        and block.get("enabled")
-        and block.get("file_exists_policy") == "overwrite"
-        and block.get("base_path", files.folder) == files.folder
-        and block.get("filename_prefix", files.prefix) == files.prefix
-        for block in processing.values()
-    )
+    """Whether the parameters allow to remove files of earlier runs at the place of ``files``."""
+    block = processing.get(saving_block(processing, files), {})
+    return bool(block.get("file_exists_policy") == "overwrite")
 
 
 def segment_frames(settings: Mapping[str, str]) -> int:

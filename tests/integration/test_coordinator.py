@@ -144,7 +144,7 @@ def test_partial_frames_of_more_receivers_than_rows_are_refused(make_system):
     with pytest.raises(ParamError, match="cannot be split") as refused:
         system.coordinator.prepare(acquisition(4, det={"dispatch_mode": "partial_frame"}))
 
-    assert refused.value.path == "det.dispatch_mode"
+    assert refused.value.path == "acquisition.det.dispatch_mode"
     assert system.acquire(acquisition(4)).phase is Phase.DONE
 
 
@@ -270,10 +270,10 @@ def test_a_pipeline_that_cannot_be_activated_ends_its_run(system):
 
 
 def test_what_a_receiver_refuses_is_told_with_its_name_and_path(system):
-    with pytest.raises(ParamError, match=r"r0: saving\.base_path") as refused:
+    with pytest.raises(ParamError, match=r"r0: processing\.saving\.base_path") as refused:
         system.coordinator.prepare(acquisition(4, saving=saving("/nowhere/at/all")))
 
-    assert refused.value.path == "saving.base_path"
+    assert refused.value.path == "processing.saving.base_path"
     assert [receiver.state for receiver in system.receivers] == [AcqState.IDLE] * 2
     assert eventually(lambda: system.control.state is AcqState.IDLE)
     assert system.acquire(acquisition(4)).phase is Phase.DONE
@@ -283,7 +283,7 @@ def test_an_unknown_parameter_is_refused_by_name(system):
     with pytest.raises(ParamError) as refused:
         system.coordinator.prepare(acquisition(4, acq={"nb_farmes": 3}))
 
-    assert refused.value.path == "acq.nb_farmes"
+    assert refused.value.path == "acquisition.acq.nb_farmes"
 
 
 def test_a_lost_frame_ends_a_run_that_must_have_all(system):

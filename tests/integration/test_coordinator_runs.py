@@ -9,6 +9,7 @@ import pytest
 from lima2_core.data.frame import Validity
 from lima2_core.errors import (
     NotAvailableError,
+    ParamError,
     PipelineError,
     StateError,
 )
@@ -54,6 +55,18 @@ def make_system():
 @pytest.fixture
 def system(make_system):
     return make_system()
+
+
+def records(cursor, count):
+    """What a cursor gives, once it is so much: books are settled before records are merged."""
+    pieces = []
+
+    def there():
+        pieces.append(cursor.read())
+        return sum(map(len, pieces)) >= count
+
+    assert eventually(there)
+    return np.concatenate(pieces)
 
 
 # An acquisition
@@ -121,7 +134,7 @@ def test_out_of_order_with_a_loss_every_frame_is_in_its_place(make_system):
     assert eventually(lambda: run.ledger.front == 10)
     assert run.phase is Phase.RUNNING
     for cursor in cursors:
-        told = cursor.read()
+        told = records(cursor, 20)
         assert told["frame_idx"].tolist() == [idx for idx in range(10) for _ in range(2)]
         assert np.flatnonzero(np.isnan(told["sum"])).tolist() == [6, 7]
     expected = ["VALID"] * 3 + ["DROPPED"] + ["VALID"] * 6
@@ -417,6 +430,38 @@ def test_outputs_that_cannot_be_made_leave_nothing_prepared(system):
     assert eventually(lambda: all(r.run.status.finished for r in system.receivers))
     system.coordinator._outputs = tuple
     assert works(system)
+
+
+def test_an_output_may_refuse_a_run_before_anything_is_changed(make_system):
+    refusing, other = ScriptedOutput(fail_in="check"), ScriptedOutput()
+    refusing.error = ParamError("the file exists", path="processing.saving.file_exists_policy")
+    system = make_system(outputs=[other, refusing])
+
+    with pytest.raises(ParamError, match="the file exists") as caught:
+        system.prepare(order(2))
+
+    assert caught.value.path == "processing.saving.file_exists_policy"
+    assert (system.state, system.coordinator.runs) == (IDLE, ())
+    assert eventually(lambda: all(r.run.status.finished for r in system.receivers))
+    assert "open" not in refusing.calls
+    assert eventually(lambda: other.run is not None and other.run.finished())
+    assert "finish" not in other.calls
+    system.given = []
+    assert works(system)
+
+
+def test_an_output_that_takes_long_to_check_is_not_waited_for(make_system):
+    slow = ScriptedOutput(fail_in="check", wait_in="check")
+    slow.error = ParamError("the file exists", path="processing.saving")
+    system = make_system(outputs=[slow])
+
+    with Timer() as timer:
+        run = system.prepare(order(2))
+
+    assert timer.took_s < 1.0
+    slow.let_go()
+    (thread,) = system.coordinator.outputs(run.acq_id)
+    assert eventually(lambda: "processing.saving: the file exists" in thread.trouble)
 
 
 # The end of everything

@@ -4,12 +4,15 @@ import json
 import math
 import shutil
 import time
+from functools import partial
 
 import h5py
 import numpy as np
 import pytest
 import tango
 
+from lima2_core.data.news import unpack
+from lima2_core.worker import Worker
 from tests.tango.conftest import CONTROL
 from tests.tango.devices import Events, reason, wait_until
 from tests.tango.front_rig import FrontRig
@@ -262,7 +265,8 @@ def test_what_the_detector_cannot_do_is_refused_before_anything_is_touched(front
     with pytest.raises(tango.DevFailed) as failed:
         front.control.prepareAcq()
 
-    assert "acq.expo_time" in reason(failed.value)[1]["what"]
+    assert reason(failed.value)[1]["what"].startswith("acquisition.acq.expo_time: ")
+    assert reason(failed.value)[1]["errinfo"]["path"] == "acquisition.acq.expo_time"
     assert front.control.runs in (None, ())
 
 
@@ -272,12 +276,30 @@ def test_what_a_receiver_refuses_is_told_and_leaves_nothing_behind(front, tmp_pa
     with pytest.raises(tango.DevFailed) as failed:
         front.control.prepareAcq()
 
-    assert "saving.base_path" in reason(failed.value)[1]["what"]
+    assert ": processing.saving.base_path: " in reason(failed.value)[1]["what"]
+    assert reason(failed.value)[1]["errinfo"]["path"] == "processing.saving.base_path"
     assert front.state == "idle"
     assert front.control.runs in (None, ())
     assert "missing" in front.control.front_error
     assert "refused" in front.control.status()
     front.set(saving_directory=str(tmp_path))
+    assert front.acquire().phase == "done"
+
+
+def test_a_master_that_must_not_be_overwritten_refuses_the_run(front, tmp_path):
+    front.set(saving_enabled=True, saving_directory=str(tmp_path), saving_prefix="a")
+    (tmp_path / "a_master_00000.h5").touch()
+
+    with pytest.raises(tango.DevFailed) as failed:
+        front.control.prepareAcq()
+
+    told = reason(failed.value)[1]
+    assert told["what"].startswith("processing.saving.file_exists_policy: ")
+    assert "a_master_00000.h5 exists" in told["what"]
+    assert told["errinfo"]["path"] == "processing.saving.file_exists_policy"
+    assert front.state == "idle"
+    assert front.control.runs in (None, ())
+    front.set(saving_overwrite_policy="overwrite")
     assert front.acquire().phase == "done"
 
 
@@ -403,6 +425,75 @@ def test_the_parameters_of_the_front_are_not_those_of_the_detector(front):
 
     assert front.control.acq_params == before
     assert json.loads(front.control.acq_params)["acq"]["nb_frames"] != 77
+
+
+def test_parameters_may_come_with_the_prepare(front):
+    asked = front.params()
+    asked["acquisition"]["acq"]["nb_frames"] = 7
+    front.set(acq_nb_frames=3)
+
+    run = front.run(front.control.prepareWith(json.dumps(asked)))
+
+    assert run.device.acq_nb_frames == 7
+    assert front.control.acq_nb_frames == 7
+    for wrong, sentence in (
+        ("{", "no JSON"),
+        ('{"acquisition": {"acq": {"nb_frames": -1}}}', "acquisition.acq.nb_frames: "),
+        ('{"acquisition": {"acq": {"expo_time": 100000000}}}', "acquisition.acq.expo_time: "),
+        ('{"processing": {"saving": {"enabled": 3, "prefix": 1}}}', "processing.saving.prefix: "),
+    ):
+        with pytest.raises(tango.DevFailed) as failed:
+            front.control.prepareWith(wrong)
+        assert sentence in reason(failed.value)[1]["what"]
+    assert front.control.acq_nb_frames == 7
+    assert (front.state, run.phase) == ("prepared", "prepared")
+
+
+def test_clients_that_prepare_at_once_each_get_what_they_asked_for(front):
+    trees = []
+    for nb_frames in (1, 2, 3, 4):
+        tree = front.params()
+        tree["acquisition"]["acq"]["nb_frames"] = nb_frames
+        trees.append(tree)
+    prepared = {}
+
+    def prepare(tree):
+        with tango.EnsureOmniThread():
+            device = front.proxy(CONTROL)
+            for _ in range(5):
+                run = front.run(device.prepareWith(json.dumps(tree)))
+                asked = json.loads(run.device.parameters)["acquisition"]["acq"]["nb_frames"]
+                prepared.setdefault(tree["acquisition"]["acq"]["nb_frames"], set()).add(asked)
+
+    workers = [Worker(f"client-{n}", partial(prepare, tree)) for n, tree in enumerate(trees)]
+
+    assert all(worker.join(20) for worker in workers)
+    assert prepared == {n: {n} for n in (1, 2, 3, 4)}
+
+
+def test_what_became_of_sums_is_told_whether_they_are_saved_or_not(front, tmp_path):
+    front.set(acq_nb_frames=8)
+    front.change(
+        {
+            "acquisition.det.dropped_frame_idx": 3,
+            "processing.accumulation.enabled": True,
+            "processing.accumulation.nb_frames": 2,
+        }
+    )
+    found = []
+    for saved in (False, True):
+        front.set(saving_enabled=saved, saving_directory=str(tmp_path))
+        run = front.acquire()
+        assert json.loads(run.device.sources)["frame"]["depth"] == 2
+        _, block = run.device.readSourceLedger('{"source": "frame"}')
+        tree, arrays = unpack(block)
+        assert (tree["first"], tree["end"]) == (0, 4)
+        found.append(arrays["code"].tolist())
+
+    # Frame 3 is in the first sum of receiver 1.
+    assert found == [[0, 1, 0, 0]] * 2
+    with pytest.raises(tango.DevFailed, match="give one of the sources"):
+        run.device.readSourceLedger('{"source": "raw"}')
 
 
 def test_regions_give_a_stream_of_statistics(front):

@@ -179,14 +179,19 @@ class ScriptedRun(Scripted):
         if len(self.steps) > 1:
             self.steps.pop(0)
         first, last = asked[0], len(codes) if asked[1] < 0 else min(asked[1], len(codes))
-        n = max(0, last - first)
-        arrays = {
-            "code": codes[first : first + n],
-            "receiver": np.zeros(n, np.int16),
-            "timestamp_s": np.arange(first, first + n, dtype=np.float64),
-            "row": np.zeros(n, np.int64),
-        }
-        return NEWS, pack({"first": first, "parts": 1, "end": len(codes)}, arrays)
+        return ledger_of(codes[first : max(first, last)], first, len(codes))
+
+
+def ledger_of(codes, first=0, end=0):
+    """The books on consecutive frames."""
+    n = len(codes)
+    arrays = {
+        "code": np.array(codes, np.uint8),
+        "receiver": np.zeros(n, np.int16),
+        "timestamp_s": np.arange(first, first + n, dtype=np.float64),
+        "row": np.zeros(n, np.int64),
+    }
+    return NEWS, pack({"first": first, "parts": 1, "end": end}, arrays)
 
 
 def records(first, last):

@@ -17,7 +17,7 @@ from client import (
     wire,
 )
 from client.frames import OPEN
-from tests.unit.client.scripted import ROI, ScriptedRun, batch
+from tests.unit.client.scripted import ROI, ScriptedRun, batch, ledger_of
 
 LOST, NEVER = int(Validity.DROPPED), int(Validity.NEVER_SENT)
 
@@ -78,12 +78,28 @@ def test_who_waits_for_a_frame_waits_no_longer_than_allowed():
 
 def test_sums_of_frames_are_given_as_they_become_accessible():
     script = ScriptedRun(("done", []))
-    script.values[wire.SOURCES] = json.dumps({"frame": {"accessible": 2}})
-    script.values[wire.PARAMETERS] = json.dumps(
-        {"processing": {"accumulation": {"enabled": True, "nb_frames": 5}}}
-    )
+    script.values[wire.SOURCES] = json.dumps({"frame": {"accessible": 2, "depth": 5}})
+    script.commands[wire.READ_SOURCE_LEDGER] = lambda _: ledger_of([0, OPEN])
 
     assert kinds(script.run.frames()) == [(0, "frame"), (1, "frame")]
+
+
+def test_sums_that_are_missing_are_gaps_and_those_of_fewer_frames_are_partial():
+    script = ScriptedRun(("done", []))
+    script.values[wire.SOURCES] = json.dumps({"frame": {"accessible": 5, "depth": 2}})
+    codes, asked = [0, LOST, int(Validity.PARTIAL), 0, NEVER], []
+
+    def answer(text):
+        asked.append(json.loads(text))
+        return ledger_of(codes[asked[-1]["first"] : asked[-1]["last"]][:3])
+
+    script.commands[wire.READ_SOURCE_LEDGER] = answer
+
+    found = list(script.run.frames(source="frame"))
+
+    assert kinds(found) == [(0, "frame"), (1, "DROPPED"), (2, "frame"), (3, "frame")]
+    assert found[2].validity is Validity.PARTIAL
+    assert asked == [{"source": "frame", "first": first, "last": 5} for first in (0, 3)]
 
 
 def test_unknown_sources_and_streams_are_refused_with_those_there_are():

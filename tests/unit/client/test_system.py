@@ -20,17 +20,15 @@ class System:
             wire.FRONT_STATE: "idle",
             wire.RUN_PHASE: "none",
         }
-        self.device.commands[wire.PREPARE] = self.prepare
-        self.overwritten = []
-        """Parameters that another client writes before the next prepares."""
+        self.device.commands[wire.PREPARE_WITH] = self.prepare
+        self.prepared = []
+        """Parameters that were sent, as JSON."""
         self.lima = Lima2("", device=self.device)
 
-    def prepare(self, _):
+    def prepare(self, text):
+        self.prepared.append(text)
         uuid = f"u-{len(self.device.peers)}"
         run = ScriptedRun(("done", [0]), uuid=uuid)
-        run.values[wire.PARAMETERS] = (
-            self.overwritten.pop(0) if self.overwritten else self.device.written[wire.FRONT_PARAMS]
-        )
         self.device.peers[run.name] = run
         self.device.values[wire.CURRENT_RUN] = uuid
         return uuid
@@ -51,8 +49,9 @@ def test_acquire_sends_all_parameters_starts_and_waits(system):
     run = system.lima.acquire({"metadata": {"a": 1}}, nb_frames=5, exposure_s=0.5)
 
     assert run.complete
-    assert system.commands == [wire.PREPARE, wire.START]
-    sent = json.loads(system.device.written[wire.FRONT_PARAMS])
+    assert system.commands == [wire.PREPARE_WITH, wire.START]
+    (text,) = system.prepared
+    sent = json.loads(text)
     assert sent["acquisition"]["acq"]["nb_frames"] == 5
     assert sent["acquisition"]["acq"]["expo_time"] == 500_000
     assert sent["acquisition"]["acq"]["mode"] == "b"
@@ -68,21 +67,21 @@ def test_what_is_refused_here_reaches_no_server(system):
     assert system.device.calls == []
 
 
-def test_parameters_that_another_client_has_overwritten_are_sent_again(system):
-    system.overwritten = [json.dumps({**SCHEMA, "acquisition": 0, "processing": 0, "metadata": 0})]
+def test_parameters_go_with_the_prepare_and_not_by_way_of_what_all_clients_write(system):
+    system.lima.prepare({"acquisition.acq.nb_frames": 3})
 
-    run = system.lima.prepare()
-
-    assert run.uuid == "u-1"
-    assert system.commands == [wire.PREPARE, wire.PREPARE]
+    assert system.device.written == {}
+    assert json.loads(system.prepared[0])["acquisition"]["acq"]["nb_frames"] == 3
 
 
-def test_who_never_gets_its_parameters_is_told(system):
-    other = json.dumps({"acquisition": 0, "processing": 0, "metadata": 0})
-    system.overwritten = [other] * 5
+def test_a_relative_folder_is_below_the_present_one(system, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
 
-    with pytest.raises(StateError, match="another client"):
-        system.lima.prepare()
+    system.lima.acquire(save_to="data")
+
+    saving = json.loads(system.prepared[0])["processing"]["saving"]
+    assert saving["enabled"]
+    assert saving["base_path"] == str(tmp_path / "data")
 
 
 def test_the_run_of_another_client_is_not_started(system):

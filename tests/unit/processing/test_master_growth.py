@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from lima2_core.data.frame import Validity
-from lima2_core.errors import StorageError
+from lima2_core.errors import ParamError, StorageError
 from processing.outputs.master_reserve import Reserve
 from processing.outputs.master_writer import MasterWriter
 from tests.unit.processing.master_parts import DATA, DETECTOR, Parts, quadrants, read
@@ -200,10 +200,15 @@ def test_what_never_reached_the_disk_is_no_frame_even_if_the_ledger_takes_it_for
 
 def test_files_of_an_earlier_run_are_not_overwritten_unasked(tmp_path):
     parts = Parts(tmp_path)
+    parts.output.check(parts.run)
     parts.segment(7).touch()
 
+    with pytest.raises(ParamError, match=r"lima2_master_00007\.h5 exists") as caught:
+        parts.output.check(parts.run)
     with pytest.raises(StorageError, match=r"lima2_master_00007\.h5 exists"):
         parts.output.open(parts.run)
+
+    assert caught.value.path == "processing.saving.file_exists_policy"
 
 
 def test_files_of_an_earlier_run_are_removed_where_that_is_allowed(tmp_path):
@@ -212,6 +217,8 @@ def test_files_of_an_earlier_run_are_removed_where_that_is_allowed(tmp_path):
     for path in (parts.segment(7), parts.index, *others):
         path.touch()
 
+    parts.output.check(parts.run)
+    assert parts.segment(7).exists()
     parts.output.open(parts.run)
 
     assert not parts.segment(7).exists()

@@ -78,7 +78,7 @@ def test_parts_that_the_processing_moved_are_refused(changed):
     with pytest.raises(ParamError, match="geometry") as refused:
         layout_of([moved, parts[1]])
 
-    assert refused.value.path == "proc.geometry"
+    assert refused.value.path == "processing.geometry"
 
 
 def moved(strip, place, shape=(1, 3, 3)):
@@ -118,4 +118,4 @@ def test_parts_of_images_of_different_sizes_are_refused():
     with pytest.raises(ParamError, match="different sizes") as refused:
         layout_of([moved((0, 2), Placement(0, 0, 10, 7)), moved((2, 4), Placement(6, 0, 10, 8))])
 
-    assert refused.value.path == "proc"
+    assert refused.value.path == "processing"
