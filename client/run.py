@@ -201,7 +201,7 @@ class Run:
 
     @property
     def sources(self) -> Mapping[str, Mapping[str, Any]]:
-        """Frames that can be read, by name, with shape, dtype, unit, and ``depth``: frames in each."""
+        """Frames that can be read, by name: shape, dtype, unit, and ``depth``, frames in each."""
         return dict(json.loads(self._device.read(wire.SOURCES)))
 
     def frame(self, idx: int = -1, source: str = "") -> Frame:

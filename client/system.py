@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 from client import wire
-from client.errors import ClientError, NotAvailableError, StateError
+from client.errors import CameraError, ClientError, NotAvailableError, StateError
 from client.events import Event, Watcher
 from client.everyday import Everyday
 from client.link import Device, TangoDevice
@@ -17,6 +18,9 @@ from client.waiting import Wait
 
 COMMAND_S = 6.0
 """Limit of commands; the front itself answers within 3 s."""
+READY_S = 60.0
+"""How long a detector may take to be configured."""
+RETRY_S = 0.5
 _AT_REST = ("idle", "fault")
 
 
@@ -131,6 +135,9 @@ class Lima2:
     def prepare(self, changes: Mapping[str, Any] | None = None) -> Run:
         """Prepare control and receivers with `params`.
 
+        A detector that says that it needs some time to be configured is asked again until it is
+        ready, for a minute.
+
         Args:
             changes: other values for this acquisition only, by path.
 
@@ -138,12 +145,20 @@ class Lima2:
             ParamError: a value is refused; the path says which.
             StateError: an acquisition is running.
             UnreachableError: a part of the system does not answer.
+            CameraError: the detector refuses, or is not ready after a minute.
         """
         params = self.params.copy()
         params.update(changes or {})
-        # Not by way of the attributes: they are the same for all clients.
-        uuid = self._device.call(wire.PREPARE_WITH, params.to_json(), timeout_s=COMMAND_S)
-        return self.run(str(uuid))
+        until_s = time.monotonic() + READY_S
+        while True:
+            try:
+                # Not by way of the attributes: they are the same for all clients.
+                uuid = self._device.call(wire.PREPARE_WITH, params.to_json(), timeout_s=COMMAND_S)
+                return self.run(str(uuid))
+            except CameraError as error:
+                if "left_s" not in error.details or time.monotonic() > until_s:
+                    raise
+            time.sleep(RETRY_S)
 
     def start(self, run: Run | None = None) -> None:
         """Start what was prepared.

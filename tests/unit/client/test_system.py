@@ -4,7 +4,15 @@ import json
 
 import pytest
 
-from client import Lima2, NotAvailableError, ParamError, StateError, UnreachableError, wire
+from client import (
+    CameraError,
+    Lima2,
+    NotAvailableError,
+    ParamError,
+    StateError,
+    UnreachableError,
+    wire,
+)
 from client.params import Params
 from tests.unit.client.scripted import SCHEMA, Scripted, ScriptedRun
 
@@ -41,6 +49,32 @@ class System:
 @pytest.fixture
 def system():
     return System()
+
+
+def test_a_detector_that_needs_a_while_is_asked_again(system, monkeypatch):
+    monkeypatch.setattr("client.system.RETRY_S", 0.001)
+    refusals = [CameraError("it is being configured", left_s=3.0)] * 2
+
+    def busy(text):
+        if refusals:
+            raise refusals.pop()
+        return system.prepare(text)
+
+    system.device.commands[wire.PREPARE_WITH] = busy
+
+    assert system.lima.prepare().uuid == "u-0"
+    assert system.commands == [wire.PREPARE_WITH] * 3
+
+
+def test_a_detector_that_refuses_is_not_asked_again(system):
+    def refuse(text):
+        raise CameraError("the chips are off")
+
+    system.device.commands[wire.PREPARE_WITH] = refuse
+
+    with pytest.raises(CameraError, match="chips are off"):
+        system.lima.prepare()
+    assert system.commands == [wire.PREPARE_WITH]
 
 
 def test_acquire_sends_all_parameters_starts_and_waits(system):
