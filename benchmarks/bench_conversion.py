@@ -26,9 +26,10 @@ from numpy.typing import NDArray
 from benchmarks import Result, detector_frames, result
 from processing.jungfrau.layout import Layout, LayoutParams
 from processing.kernels.jungfrau import NumpyPhotons
+from processing.kernels.marks import Marks
 from processing.kernels.opencl.devices import search
 from processing.kernels.opencl.photons import DevicePhotons
-from processing.kernels.photon_maps import Marks, photon_maps
+from processing.kernels.photon_maps import photon_maps
 from processing.kernels.placing import MODULE_COLS, MODULE_ROWS, Placing, stacked
 
 MODULES = 8

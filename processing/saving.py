@@ -220,3 +220,7 @@ class FileMetadata:
     """The acquisition parameters."""
     processing: Mapping[str, object] = field(default_factory=dict)
     """The processing parameters."""
+    marks: Mapping[str, float] = field(default_factory=dict)
+    """Values that are no measurements: `Marks.told`."""
+    collections: Mapping[str, Mapping[str, object]] = field(default_factory=dict)
+    """How the frames were made, by the name of a group."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -43,6 +43,25 @@ class FrameField:
             )
         if min(self.shape, default=1) < 1:
             raise ValueError(f"the field {self.name} is empty: {self.shape}")
+
+    def to_tree(self) -> dict[str, object]:
+        """Take it apart into plain values."""
+        return {
+            "dtype": self.dtype.str,
+            "shape": list(self.shape),
+            "unit": self.unit,
+            "doc": self.doc,
+        }
+
+    @classmethod
+    def from_tree(cls, name: str, tree: Mapping[str, Any]) -> FrameField:
+        """Put it together.
+
+        Raises:
+            ValueError, LookupError, TypeError: it is none.
+        """
+        shape = tuple(int(size) for size in tree["shape"])
+        return cls(name, np.dtype(tree["dtype"]), shape, str(tree["unit"]), str(tree["doc"]))
 
     @property
     def nbytes(self) -> int:

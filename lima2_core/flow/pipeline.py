@@ -127,6 +127,12 @@ class SavedFiles:
     entry: str
     detector: str
     """Paths of the NXentry and of the NXdetector in each file."""
+    marks: Mapping[str, float] = field(default_factory=dict)
+    """Values that are no measurements, by the names that they have in the files."""
+    collections: Mapping[str, Mapping[str, object]] = field(default_factory=dict)
+    """How the frames were made: trees of plain values, by the name of a group."""
+    frame_fields: Mapping[str, Mapping[str, object]] = field(default_factory=dict)
+    """What the camera told of every frame: `FrameField.to_tree` by its name."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,10 +14,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lima2_core.errors import ParamError
-from processing.kernels import loops
+from processing.kernels import loops, marked_loops
 from processing.kernels.jit import Accelerated, Argument
+from processing.kernels.marks import Marks
 
 Map = NDArray[Any] | None
+Correct = Callable[[NDArray[Any], NDArray[Any]], None]
 
 _BLOCK = 65536
 """Pixels treated at once by numpy: the intermediate result stays in the cache."""
@@ -78,6 +80,7 @@ class PixelCorrection:
         flatfield: what is left is divided by it.
         mask: pixels that are not 0 here read 0.
         accelerate: whether to take the compiled version if it is ready.
+        marks: values that are no measurements; they become those of the result.
 
     Raises:
         ParamError: a map has another shape than the images.
@@ -94,6 +97,7 @@ class PixelCorrection:
         flatfield: Map = None,
         mask: Map = None,
         accelerate: bool = True,
+        marks: Marks | None = None,
     ) -> None:
         self._shape = shape
         calibrated = background is not None or flatfield is not None
@@ -108,6 +112,9 @@ class PixelCorrection:
             if dead.any():
                 self._mask = dead if self._mask is None else self._mask | dead
         self._apply = self._choose(dtype) if accelerate else self._apply_numpy
+        # Floats keep theirs by themselves, and so does what is only masked.
+        if marks is not None and dtype.kind in "iu" and calibrated:
+            self._apply = self._with_marks(self._apply, marks, accelerate=accelerate)
 
     def apply(self, image: NDArray[Any], out: NDArray[Any]) -> None:
         """Correct ``image`` into ``out``.
@@ -119,7 +126,7 @@ class PixelCorrection:
     def _apply_numpy(self, image: NDArray[Any], out: NDArray[Any]) -> None:
         correct_pixels(image, self._background, self._flatfield, self._mask, out)
 
-    def _choose(self, dtype: np.dtype[Any]) -> Callable[[NDArray[Any], NDArray[Any]], None]:
+    def _choose(self, dtype: np.dtype[Any]) -> Correct:
         steps = np.array([m is not None for m in (self._background, self._flatfield, self._mask)])
         mask = _flat(self._mask, np.dtype(np.bool_))
         bands = self._shape[0]
@@ -146,6 +153,38 @@ class PixelCorrection:
                 masking(pixels, mask, out.reshape(bands, -1))
 
         return apply
+
+    def _with_marks(self, correct: Correct, marks: Marks, *, accelerate: bool) -> Correct:
+        """What corrects, and then puts the marks in again."""
+        values, own = marks.pair, marks.to(self.dtype).pair
+        hidden, bands = self._mask, self._shape[0]
+        mask = _flat(hidden, np.dtype(np.bool_))
+        loop = RESTORE.compiled(marks.dtype) if accelerate and self.dtype == np.float32 else None
+
+        def apply(image: NDArray[Any], out: NDArray[Any]) -> None:
+            correct(image, out)
+            if loop is not None:
+                pixels = np.ascontiguousarray(image).reshape(bands, -1)
+                loop(pixels, mask, values, own, out.reshape(bands, -1))
+            else:
+                restore_marks(image, hidden, values, own, out)
+
+        return apply
+
+
+def restore_marks(
+    image: NDArray[Any], hidden: Map, marks: NDArray[Any], own: NDArray[Any], out: NDArray[Any]
+) -> None:
+    """Put the marks of ``image`` into ``out``, which was made of it, but where it is ``hidden``.
+
+    Shapes: image, out (bands, rows, cols), hidden the same or (1, rows, cols); ``marks`` of the
+    image and ``own`` ones of ``out`` (2,): no value, saturated.
+    """
+    for n in (1, 0):
+        found = image == marks[n]
+        if hidden is not None:
+            found &= ~hidden
+        np.copyto(out, own[n], where=found)
 
 
 def _prepared(
@@ -180,5 +219,14 @@ def _hide_arguments(dtype: np.dtype[Any]) -> tuple[Argument, ...]:
     return (Argument(dtype, 2), mask, Argument(dtype, 2, written=True))
 
 
+def _restore_arguments(dtype: np.dtype[Any]) -> tuple[Argument, ...] | None:
+    if dtype.name not in ("int16", "int32"):
+        return None
+    single = np.dtype(np.float32)
+    maps = (Argument(np.dtype(np.bool_), 2), Argument(dtype, 1), Argument(single, 1))
+    return (Argument(dtype, 2), *maps, Argument(single, 2, written=True))
+
+
 CORRECT = Accelerated(loops.correct, _correct_arguments)
 HIDE = Accelerated(loops.hide, _hide_arguments)
+RESTORE = Accelerated(marked_loops.restore_marks, _restore_arguments)

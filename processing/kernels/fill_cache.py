@@ -19,13 +19,15 @@ from pathlib import Path
 
 import numpy as np
 
-from processing.kernels import loops
+from processing.kernels import loops, marked_loops
 from processing.kernels.compiled import KERNELS
 from processing.kernels.jit import warm_up
 
 log = logging.getLogger(__name__)
 
-DTYPES = tuple(np.dtype(name) for name in ("uint16", "uint8", "uint32", "float32", "int32"))
+DTYPES = tuple(
+    np.dtype(name) for name in ("uint16", "uint8", "uint32", "float32", "int32", "int16")
+)
 """Pixel types whose kernels are compiled beforehand, the usual ones first."""
 
 _PR_SET_PDEATHSIG = 1
@@ -49,7 +51,8 @@ def fill_apart() -> None:
 def _stamps() -> list[Path]:
     """Files that say that the cache was filled by these kernels, here or in the user's cache."""
     source = Path(loops.__file__)
-    state = f"{sys.version} {version('numba')} {source.stat().st_mtime_ns} {DTYPES}"
+    times = [Path(str(one.__file__)).stat().st_mtime_ns for one in (loops, marked_loops)]
+    state = f"{sys.version} {version('numba')} {times} {DTYPES}"
     name = f"lima2_kernels-{hashlib.sha256(state.encode()).hexdigest()[:16]}.done"
     return [source.parent / "__pycache__" / name, Path.home() / ".cache" / "lima2" / name]
 

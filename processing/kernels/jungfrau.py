@@ -12,7 +12,8 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from processing.kernels.photon_maps import QUARTERS, Marks, PhotonMaps
+from processing.kernels.marks import Marks
+from processing.kernels.photon_maps import QUARTERS, PhotonMaps
 from processing.kernels.placing import MODULE_COLS, Placing
 
 FIRST_SWITCHED = 0x4000

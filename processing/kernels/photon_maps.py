@@ -16,10 +16,12 @@ no value, "zero"      factor 0                    factor 0
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from processing.kernels.marks import Marks
 
 STAGES = 3
 QUARTERS = 4
@@ -29,34 +31,6 @@ _SPREAD = 4
 """A 16-bit factor may be so many times the median of its stage; it is set to no value beyond, as
 a few wild pixels would take the resolution from all others."""
 _HUGE = 1e30
-
-Output = Literal["int16", "int32", "float32"]
-
-
-@dataclass(frozen=True, slots=True)
-class Marks:
-    """What stands for pixels that have no number of photons."""
-
-    dtype: np.dtype[Any]
-    no_value: float
-    """Masked, missing, or between modules."""
-    saturated: float
-
-    @classmethod
-    def of(cls, output: Output, *, zero: bool = False) -> Marks:
-        """The marks of an output type; ``zero`` makes pixels without value read 0."""
-        dtype = np.dtype(output)
-        if dtype.kind == "f":
-            return cls(dtype, 0.0 if zero else np.nan, np.inf)
-        limits = np.iinfo(dtype)
-        return cls(dtype, 0 if zero else int(limits.min), int(limits.max))
-
-    @property
-    def limits(self) -> tuple[np.float32, np.float32]:
-        """Results of integer type are held within these floats before they are rounded."""
-        if self.dtype == np.int32:  # the largest int32 is no float32
-            return np.float32(-(2.0**31)), np.float32(2.0**31 - 128)
-        return np.float32(-32768), np.float32(32767)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

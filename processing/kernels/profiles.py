@@ -10,13 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lima2_core.data.geometry import Roi
-from processing.kernels.moments import (
-    ColumnLoop,
-    RunLoop,
-    choose_column_loop,
-    choose_run_loop,
-    line_moments,
-)
+from processing.kernels.marked_moments import choose_column, choose_run, marked_line_moments
+from processing.kernels.marks import Marks
+from processing.kernels.moments import ColumnLoop, RunLoop
 from processing.kernels.regions import Mask, Shape, clipped, kept_pixels, write_table
 
 Direction = Literal["horizontal", "vertical"]
@@ -49,6 +45,7 @@ class RegionProfiles:
         dtype: of their pixels.
         mask: pixels that are not 0 here do not count; (rows, cols) or (bands, rows, cols).
         accelerate: whether to take the compiled version if it is ready.
+        marks: values that are no measurements.
 
     Raises:
         ParamError: the mask has another shape than the images.
@@ -65,11 +62,12 @@ class RegionProfiles:
         mask: Mask = None,
         *,
         accelerate: bool = True,
+        marks: Marks | None = None,
     ) -> None:
         kept = None if mask is None else kept_pixels(mask, shape)
         self._fills: list[_NumpyFill | _ColumnFill | _RowFill] = []
-        columns = choose_column_loop(dtype) if accelerate else None
-        rows = choose_run_loop(dtype) if accelerate else None
+        columns = choose_column(dtype, marks) if accelerate else None
+        rows = choose_run(dtype, marks) if accelerate else None
         self.length = 0
         """Records per frame."""
         for roi, direction in zip(rois, directions, strict=True):
@@ -82,7 +80,7 @@ class RegionProfiles:
             elif direction == "vertical" and rows is not None:
                 self._fills.append(_RowFill(profile, shape, rows))
             else:
-                self._fills.append(_NumpyFill(profile))
+                self._fills.append(_NumpyFill(profile, marks))
 
     def fill(self, image: NDArray[Any], records: NDArray[Any]) -> None:
         """Write min, max, avg, std and sum of every element of every profile.
@@ -117,19 +115,21 @@ def _resolved(
 class _NumpyFill:
     """Either direction, by numpy."""
 
-    def __init__(self, profile: _Profile) -> None:
+    def __init__(self, profile: _Profile, marks: Marks | None) -> None:
         self._profile = profile
+        self._marks = marks
         self._axis = 1 if profile.direction == "horizontal" else 2
 
     def fill(self, image: NDArray[Any], table: NDArray[np.float64]) -> None:
         profile = self._profile
         with np.errstate(invalid="ignore", over="ignore"):
-            line_moments(
+            marked_line_moments(
                 image[:, *profile.inside.slices],
                 profile.kept,
                 profile.count,
                 self._axis,
                 table[:, profile.target],
+                self._marks,
             )
 
 

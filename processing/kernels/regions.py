@@ -11,7 +11,9 @@ from numpy.typing import NDArray
 from lima2_core.data.geometry import Roi
 from lima2_core.errors import ParamError
 from processing.kernels.arcs import Arc, ArcPixels
-from processing.kernels.moments import Moments, RunLoop, choose_run_loop, moments
+from processing.kernels.marked_moments import choose_run, marked_moments
+from processing.kernels.marks import Marks
+from processing.kernels.moments import Moments, RunLoop, moments
 
 ROI_RECORD = np.dtype(
     [
@@ -91,6 +93,7 @@ class RegionStatistics:
         dtype: of their pixels.
         mask: pixels that are not 0 here do not count; (rows, cols) or (bands, rows, cols).
         accelerate: whether to take the compiled version if it is ready.
+        marks: values that are no measurements.
 
     Raises:
         ParamError: the mask has another shape than the images, or an arc is none.
@@ -107,11 +110,12 @@ class RegionStatistics:
         mask: Mask = None,
         *,
         accelerate: bool = True,
+        marks: Marks | None = None,
     ) -> None:
         _, rows, cols = shape
         kept = None if mask is None else kept_pixels(mask, shape)
         inside = [clipped(roi, rows, cols) for roi in rects]
-        loop = choose_run_loop(dtype) if accelerate else None
+        loop = choose_run(dtype, marks) if accelerate else None
         self.length = len(rects) + len(arcs)
         """Records per frame."""
         self._source: _ByRuns | _ByRegion
@@ -132,7 +136,7 @@ class RegionStatistics:
                 else:
                     regions.append(_in_bands(_plane_indices(roi, cols), shape, kept))
             regions.extend(_in_bands(plane, shape, kept) for plane in planes)
-            self._source = _ByRegion(regions)
+            self._source = _ByRegion(regions, marks)
 
     def fill(self, image: NDArray[Any], records: NDArray[Any]) -> None:
         """Write min, max, avg, std and sum of every region.
@@ -148,7 +152,8 @@ class RegionStatistics:
 class _ByRegion:
     """By numpy: a rectangle is a view, any other region a list of flat indices."""
 
-    def __init__(self, regions: list[Roi | NDArray[np.intp]]) -> None:
+    def __init__(self, regions: list[Roi | NDArray[np.intp]], marks: Marks | None) -> None:
+        self._marks = marks
         self._regions = [
             (slice(None), *region.slices) if isinstance(region, Roi) else region
             for region in regions
@@ -159,7 +164,7 @@ class _ByRegion:
         with np.errstate(invalid="ignore", over="ignore"):
             for k, region in enumerate(self._regions):
                 cut = image[region] if isinstance(region, tuple) else flat.take(region)[None, None]
-                table[:, k] = moments(cut)
+                table[:, k] = marked_moments(cut, self._marks)
 
 
 class _ByRuns:

@@ -17,17 +17,16 @@ from numpy.typing import NDArray
 
 from lima2_core.data.frame import FrameSpec
 from lima2_core.data.record import FRAME_IDX_RECORD, RecordSpec, RecordStream
-from lima2_core.data.rows import ROW_RECORD, RowSink
-from lima2_core.errors import ParamError
 from lima2_core.flow.executor import batch_frames
-from lima2_core.flow.pipeline import INPUT, OUTPUT, Counter, Lane, Pipeline, SavedSource, Stage
+from lima2_core.flow.pipeline import INPUT, OUTPUT, Counter, Lane, Pipeline, Stage
 from lima2_core.flow.plugin import BuildContext, PipelinePlugin, SourceInfo, StreamInfo
 from lima2_core.flow.record_sink import FrameIdxSink, RecordSink
 from lima2_core.flow.tap import Tap
-from lima2_core.flow.task import Reduction, Transform
+from lima2_core.flow.task import Reduction, Task
 from lima2_core.schema import ParamsModel, quantity
 from processing.calibration_files import load_map
 from processing.jungfrau.params import PedestalParams, PhotonsParams
+from processing.kernels.marks import Marks
 from processing.params import (
     AccumulationParams,
     CalibrationFileParams,
@@ -38,22 +37,24 @@ from processing.params import (
     StatisticsParams,
     TapsParams,
 )
-from processing.pipelines.photons import conversion, dark_lanes, fill_between, laid_out
+from processing.pipelines.files import QUEUE_FRAMES, Files, SavedFrames
+from processing.pipelines.photons import (
+    conversion,
+    dark_lanes,
+    fill_between,
+    laid_out,
+    of_parts,
+)
 from processing.pipelines.preload import preload
 from processing.pipelines.saved import Saved
-from processing.saving import FileMetadata, SavingParams
-from processing.sinks.hdf5 import Hdf5Sink
+from processing.saving import SavingParams
 from processing.tasks.accumulate import Accumulate
 from processing.tasks.buffers import OutputBuffers, grow_within
 from processing.tasks.convert_photons import ConvertPhotons
 from processing.tasks.correct_pixels import CorrectPixels
-from processing.tasks.encode_chunk import EncodeChunk
 from processing.tasks.protect_countrate import ProtectCountrate
 from processing.tasks.reduce_rois import ProjectRois, ReduceRois
 from processing.tasks.reshape_image import ReshapeImage
-
-_SAVE_QUEUE_BYTES = 2**28
-_SAVE_QUEUE_FRAMES = 64
 
 
 class BufferParams(ParamsModel):
@@ -109,9 +110,9 @@ class _Builder:
         self.streams: dict[str, RecordStream] = {}
         self.memories: list[OutputBuffers] = []
         """Of the frames that tasks make, in the order of the flow."""
-        self.sinks: dict[str, Hdf5Sink] = {}
-        self.savings: list[SavingParams] = []
-        self.saved: dict[str, SavedSource] = {}
+        self.files = Files(context, params.to_tree())
+        self.marks: Marks | None = None
+        """Values of the frames, as far as they are resolved, that are no measurements."""
 
     def build(self) -> Pipeline:
         params, context = self.params, self.context
@@ -147,37 +148,43 @@ class _Builder:
                 "nb_frames_source": source,
                 "nb_frames_input": available,
                 "nb_frames_processed": processed,
-                "nb_frames_saved": Saved(self.sinks.get("saving"), processed),
-                "nb_frames_input_saved": Saved(self.sinks.get("saving_input"), available),
+                "nb_frames_saved": Saved(self.files.sinks.get("saving"), processed),
+                "nb_frames_input_saved": Saved(self.files.sinks.get("saving_input"), available),
             },
             queue_frames=params.fifo.nb_fifo_frames,
-            files=lambda: [name for sink in self.sinks.values() for name in sink.files],
-            saved=self.saved,
-            remarks=() if self.convert is None else self.convert.remarks,
+            files=self.files.names,
+            saved=self.files.saved,
+            remarks=self._remarks(),
             placement=None if self.reshapes else laid_out(self.convert, context),
-            fill=fill_between(self.convert, context, self.depth, spec.dtype),
+            fill=fill_between(self.convert, context, self.marks),
         )
 
-    def _chain(self) -> tuple[list[Transform], NDArray[Any] | None, FrameSpec]:
-        """Transforms of each frame, the mask as it lies on the result, and its spec."""
+    def _remarks(self) -> tuple[str, ...]:
+        told = () if self.convert is None else self.convert.remarks
+        return (*told, *of_parts(self.context, tuple(self.streams)))
+
+    def _chain(self) -> tuple[list[Task], NDArray[Any] | None, FrameSpec]:
+        """What is done to each frame, the mask as it lies on the result, and its spec."""
         params, context, spec = self.params, self.context, self.context.spec
-        tasks: list[Transform] = []
+        tasks: list[Task] = []
         maps = (params.mask, params.background, params.flatfield)
         corrects = any(one.enabled for one in maps)
         if params.photons.enabled:
             wanted = self._wanted(last=not (corrects or self.reshapes) and self.depth == 1)
             self.convert = conversion(params.photons, context, wanted)
             spec = self.convert.resolve(spec)
+            self.marks = self.convert.marks
             tasks.append(self.convert)
             self.memories.append(self.convert.buffers)
+        tasks += self._protection(spec)
         place = laid_out(self.convert, context) or context.placement
         mask = load_map(params.mask, spec, "mask", place)
         background = load_map(params.background, spec, "background", place)
         flatfield = load_map(params.flatfield, spec, "flatfield", place)
         if corrects:
             wanted = self._wanted(last=not self.reshapes and self.depth == 1)
-            correct = CorrectPixels(background, flatfield, mask, context.pools, wanted)
-            spec = correct.resolve(spec)
+            correct = CorrectPixels(background, flatfield, mask, context.pools, wanted, self.marks)
+            spec = self._marked(correct.resolve(spec))
             mask = correct.mask
             tasks.append(correct)
             self.memories.append(correct.buffers)
@@ -185,12 +192,28 @@ class _Builder:
             mask = self.convert.mask if mask is None else self.convert.mask | mask
         if self.reshapes:
             wanted = self._wanted(last=self.depth == 1)
-            reshape = ReshapeImage(params.geometry, context.pools, wanted)
-            spec = reshape.resolve(spec)
+            reshape = ReshapeImage(params.geometry, context.pools, wanted, self.marks)
+            spec = self._marked(reshape.resolve(spec))
             mask = None if mask is None else reshape.mask(mask)
             tasks.append(reshape)
             self.memories.append(reshape.buffers)
         return tasks, mask, spec
+
+    def _marked(self, spec: FrameSpec) -> FrameSpec:
+        """Frames are of ``spec`` from here on, and their marks of its type."""
+        if self.marks is not None:
+            self.marks = self.marks.to(spec.dtype)
+        return spec
+
+    def _protection(self, spec: FrameSpec) -> list[Reduction]:
+        """What looks for pixels that count too fast: in photons, if words are converted."""
+        params, context = self.params.max_countrate_protection, self.context
+        if not params.enabled:
+            return []
+        expo_time_s = context.acquisition.acq.expo_time_s
+        protect = ProtectCountrate(params, expo_time_s, context.allowed_commands, self.marks)
+        protect.resolve(spec)
+        return [protect]
 
     def _joint(self, spec: FrameSpec) -> Accumulate | None:
         """What sums frames up; None if nothing does."""
@@ -204,7 +227,9 @@ class _Builder:
             context.pools,
             self._wanted(last=True),
             context.workers,
+            self.marks,
         )
+        self._marked(joint.spec)
         self.memories.append(joint.buffers)
         return joint
 
@@ -216,7 +241,7 @@ class _Builder:
             return flight
         # Without compression the file takes the frames themselves.
         waits = params.saving.enabled and params.saving.compression == "none"
-        return params.buffers.nb_frames_buffer + flight + (_SAVE_QUEUE_FRAMES if waits else 0)
+        return params.buffers.nb_frames_buffer + flight + (QUEUE_FRAMES if waits else 0)
 
     def _input_lanes(self) -> list[Lane]:
         """Lanes of the frames as they came."""
@@ -249,24 +274,15 @@ class _Builder:
 
     def _input_reductions(self, lanes: list[Lane]) -> list[Reduction]:
         """Reductions of the frames as they came; adds the lanes they need."""
-        params, context = self.params, self.context
-        tasks: list[Reduction] = []
-        if params.max_countrate_protection.enabled:
-            protect = ProtectCountrate(
-                params.max_countrate_protection,
-                context.acquisition.acq.expo_time_s,
-                context.allowed_commands,
-            )
-            protect.resolve(context.spec)
-            tasks.append(protect)
-        if params.saving_input.enabled:
-            encode, sink = self._saving(
-                params.saving_input, "saving_input", context.spec, context.nb_expected
-            )
-            lanes.append(Lane("saving_input", sink, encode, _queue_depth(context.spec)))
-            lanes.append(self._tell_rows("input_frame", "saving_input", context.spec, encode))
-            tasks.append(encode)
-        return tasks
+        params, context = self.params.saving_input, self.context
+        if not params.enabled:
+            return []
+        frames = SavedFrames(
+            "input_frame", "saving_input", context.spec, context.nb_expected, context.frame_fields
+        )
+        encode, own = self.files.add(params, frames)
+        lanes += own
+        return [encode]
 
     def _output(
         self, spec: FrameSpec, mask: NDArray[Any] | None
@@ -292,9 +308,12 @@ class _Builder:
         if params.saving.enabled:
             expected = context.nb_expected
             expected = None if expected is None else -(-expected // self.depth)
-            encode, sink = self._saving(params.saving, "saving", spec, expected)
-            lanes.append(Lane("saving", sink, encode, _queue_depth(spec)))
-            lanes.append(self._tell_rows("frame", "saving", spec, encode))
+            # A sum is of several frames, of which each has its own fields.
+            fields = () if self.depth > 1 else context.frame_fields
+            how = {} if self.convert is None else {"photon_conversion": self.convert.told}
+            frames = SavedFrames("frame", "saving", spec, expected, fields, self.marks, how)
+            encode, own = self.files.add(params.saving, frames)
+            lanes += own
             tasks.append(encode)
         return tasks, lanes
 
@@ -305,63 +324,15 @@ class _Builder:
         statistics, profiles = self.params.statistics, self.params.profiles
         buffers, receiver = self.params.buffers, self.context.share.receiver
         if statistics.enabled and (statistics.rect_rois or statistics.arc_rois):
-            yield ReduceRois(statistics, receiver, mask), buffers.nb_roi_statistics_buffer
-        if profiles.enabled and (profiles.rois or profiles.directions):
-            yield ProjectRois(profiles, receiver, mask), buffers.nb_roi_profiles_buffer
-
-    def _saving(
-        self, params: SavingParams, where: str, spec: FrameSpec, expected: int | None
-    ) -> tuple[EncodeChunk, Hdf5Sink]:
-        context = self.context
-        # Without a rank from the client each receiver takes its own, so that none overwrites.
-        rank = params.filename_rank or context.share.receiver
-        params = params.model_copy(update={"filename_rank": rank})
-        params.check(where)
-        if any(_same_files(params, other) for other in self.savings):
-            raise ParamError(
-                "input and processed frames cannot go to files of the same name; give saving and "
-                "saving_input another filename_prefix or base_path",
-                path=f"{where}.filename_prefix",
+            yield (
+                ReduceRois(statistics, receiver, mask, self.marks),
+                buffers.nb_roi_statistics_buffer,
             )
-        hold = _queue_depth(spec) <= context.spare_frames
-        encode = EncodeChunk(params, where, hold=hold)
-        encode.resolve(spec)
-        metadata = FileMetadata(
-            acq_id=context.acq_id,
-            detector=context.metadata,
-            acquisition=context.acquisition.to_tree(),
-            processing=self.params.to_tree(),
-        )
-        sink = Hdf5Sink(
-            params,
-            spec,
-            metadata,
-            expected_rows=expected,
-            # Without fixed rows nothing else tells which frame is which.
-            with_frame_idx=params.include_frame_idx or not context.keeps_rows,
-            # A sum is of several frames, of which each has its own.
-            fields=() if where == "saving" and self.depth > 1 else context.frame_fields,
-        )
-        self.sinks[where] = sink
-        self.savings.append(params)
-        return encode, sink
-
-    def _tell_rows(self, source: str, where: str, spec: FrameSpec, encode: EncodeChunk) -> Lane:
-        """The lane that tells which frame is in which row of the files."""
-        sink, params = self.sinks[where], self.savings[-1]
-        rows = RecordStream(RecordSpec(f"rows/{source}", ROW_RECORD))
-        files = params.saved_files(spec)
-        self.saved[source] = SavedSource(spec, files, rows, lambda: sink.stats().rows_saved)
-        return Lane(f"rows/{source}", RowSink(rows), encode)
-
-
-def _same_files(one: SavingParams, other: SavingParams) -> bool:
-    return (one.folder.resolve(), one.path(0).name) == (other.folder.resolve(), other.path(0).name)
-
-
-def _queue_depth(spec: FrameSpec) -> int:
-    """Packed frames that may wait for the file."""
-    return max(4, min(_SAVE_QUEUE_FRAMES, _SAVE_QUEUE_BYTES // max(1, spec.nbytes)))
+        if profiles.enabled and (profiles.rois or profiles.directions):
+            yield (
+                ProjectRois(profiles, receiver, mask, self.marks),
+                buffers.nb_roi_profiles_buffer,
+            )
 
 
 def build(params: LegacyParams, context: BuildContext) -> Pipeline:

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-import numpy as np
-
 from lima2_core.data.geometry import Placement
 from lima2_core.errors import ParamError
 from lima2_core.flow.pipeline import INPUT, Lane
 from lima2_core.flow.plugin import BuildContext
 from processing.jungfrau.params import PedestalParams, PhotonsParams
 from processing.jungfrau.sinks import FollowSink, PedestalSink
+from processing.kernels.marks import Marks
 from processing.tasks.convert_photons import ConvertPhotons
 
 _QUEUE = 4
@@ -32,16 +29,23 @@ def laid_out(convert: ConvertPhotons | None, context: BuildContext) -> Placement
 
 
 def fill_between(
-    convert: ConvertPhotons | None, context: BuildContext, depth: int, dtype: np.dtype[Any]
+    convert: ConvertPhotons | None, context: BuildContext, marks: Marks | None
 ) -> float:
-    """What stands between such parts, in sums of ``depth`` frames of a type."""
-    if convert is None or laid_out(convert, context) is None:
+    """What stands between such parts, in frames with ``marks``."""
+    if marks is None or laid_out(convert, context) is None:
         return 0
-    fill = depth * convert.fill
-    if dtype.kind not in "iu":
-        return fill
-    limits = np.iinfo(dtype)
-    return int(min(max(fill, limits.min), limits.max))
+    return marks.no_value
+
+
+def of_parts(context: BuildContext, streams: tuple[str, ...]) -> tuple[str, ...]:
+    """What users should know of records that are made of parts of frames."""
+    names = [name for name in ("roi_statistics", "roi_profiles") if name in streams]
+    if not context.parts or context.share.n_receivers == 1 or not names:
+        return ()
+    return (
+        f"{' and '.join(names)} of each receiver are of its part of the frames, with regions in "
+        "pixels of this part; the system as a whole has none",
+    )
 
 
 def dark_lanes(

@@ -13,12 +13,15 @@ from lima2_core.data.frame import Frame, FrameSpec, Gap, Validity
 from lima2_core.data.memory import PoolSet
 from lima2_core.ids import FrameIdx
 from processing.kernels.accumulate import (
+    Add,
     accumulated_dtype,
     add_into,
     choose_add,
+    choose_marked_add,
     deliver,
     total_dtype,
 )
+from processing.kernels.marks import Marks
 from processing.tasks.buffers import OutputBuffers
 
 _Total = tuple[object, NDArray[Any]]
@@ -44,6 +47,12 @@ class Accumulate:
     marked PARTIAL if frames are missing or partial themselves, or the run ended within it; a sum
     of no frame is a gap.
 
+    Where a pixel has no value in one of the frames, the sum has none; where it is saturated in one,
+    or the sum does not fit, it is saturated.
+
+    Args:
+        marks: of the frames, if some of their values are no measurements.
+
     Threads: `add` and `finish` from any.
     """
 
@@ -55,6 +64,7 @@ class Accumulate:
         pools: PoolSet,
         buffers: int,
         workers: int = 1,
+        marks: Marks | None = None,
     ) -> None:
         self.depth = depth
         self.spec = spec.changed(dtype=accumulated_dtype(spec.dtype))
@@ -62,6 +72,11 @@ class Accumulate:
         self._share = share
         wide = spec.changed(dtype=total_dtype(spec.dtype, depth))
         self._add = choose_add(spec.dtype, wide.dtype)
+        self._join: Add = add_into
+        self._translates = marks is not None and spec.dtype.kind in "iu"
+        if marks is not None and self._translates:
+            self._add = choose_marked_add(marks, wide.dtype)
+            self._join = choose_marked_add(marks.to(wide.dtype), wide.dtype)
         self.buffers = OutputBuffers(self.spec, pools, buffers, "accumulated")
         # A group grows in one sum for each thread, and threads may be at work on two groups.
         self.totals = OutputBuffers(wide, pools, 2 * workers, "totals")
@@ -82,7 +97,11 @@ class Accumulate:
             self._add(total[1], item.data)
         else:
             total = self.totals.take()
-            np.copyto(total[1], item.data)
+            if self._translates:  # the marks of the frame are not those of the sum
+                total[1].fill(0)
+                self._add(total[1], item.data)
+            else:
+                np.copyto(total[1], item.data)
         with self._lock:
             entry.totals.append(total)
 
@@ -98,7 +117,7 @@ class Accumulate:
             return Gap(idx, cause, "none of its frames is there")
         (_, total), *others = entry.totals
         for _, other in others:
-            add_into(total, other)
+            self._join(total, other)
         lease, out = self.buffers.take()
         deliver(total, out)
         whole = entry.whole and entry.frames == self.depth

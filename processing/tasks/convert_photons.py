@@ -18,7 +18,8 @@ from processing.jungfrau.calibration import Calibration, load_calibration
 from processing.jungfrau.layout import load_layout
 from processing.jungfrau.params import PhotonsParams
 from processing.kernels.jungfrau import NumpyPhotons, PhotonKernel
-from processing.kernels.photon_maps import Marks, PhotonMaps, photon_maps
+from processing.kernels.marks import Marks
+from processing.kernels.photon_maps import PhotonMaps, photon_maps
 from processing.kernels.placing import MODULE_COLS, MODULE_ROWS, Placing, double_size, stacked
 from processing.tasks.buffers import OutputBuffers
 
@@ -68,6 +69,8 @@ class ConvertPhotons(Transform):
         params = self._params
         calibration = load_calibration(params.calibration_path, self._at("calibration_path"))
         chosen = self._chosen(calibration)
+        self.module_ids = tuple(calibration.module_ids[n] for n in chosen)
+        """Of the modules in the frames, in their order."""
         self._check(spec, len(chosen))
         rows = params.module_rows
         placing = self._place(spec, len(chosen), rows)
@@ -77,6 +80,19 @@ class ConvertPhotons(Transform):
         self.kernel, self.device = self._choose(self.maps, placing)
         """What converts, and where: name and driver of the device, or numpy."""
         log.info("photons are computed by %s", self.device)
+        self.told: dict[str, object] = {
+            "calibration_path": params.calibration_path,
+            "calibration_date": calibration.date,
+            "module_ids": list(self.module_ids),
+            "energy_kev": params.energy_kev or calibration.gain_energy_kev,
+            "gain_units": calibration.gain_units,
+            "gain_energy_kev": calibration.gain_energy_kev,
+            "device": self.device,
+            "maps_16bit": params.maps_16bit,
+            "double_pixels": params.double_pixels,
+            "layout_path": params.layout_path,
+        }
+        """How photons are made, for the files."""
         hidden = placing.put(self.maps.hidden(), True)
         self.mask: NDArray[np.bool_] = hidden if len(hidden) > 1 else hidden[0]
         """Pixels of the result that never have a value: (rows, cols), or with bands."""
@@ -85,8 +101,8 @@ class ConvertPhotons(Transform):
             for maps in (calibration.pedestal, calibration.pedestal_rms)
         )
         """Of the pixels of the frames, to begin to follow with."""
-        self.fill = marks.no_value
-        """What stands where no module is."""
+        self.marks = marks
+        """What stands where nothing was measured."""
         place = self.placement
         step = None
         if place is not None:

@@ -12,6 +12,7 @@ from lima2_core.data.frame import Frame, FrameSpec
 from lima2_core.data.memory import PoolSet
 from lima2_core.flow.task import Transform
 from processing.kernels.calibration import PixelCorrection
+from processing.kernels.marks import Marks
 from processing.tasks.buffers import OutputBuffers
 
 
@@ -22,6 +23,10 @@ class CorrectPixels(Transform):
     whose flat field is 0 or not finite.
 
     Shapes: maps (rows, cols) or (bands, rows, cols); None leaves a step out.
+
+    Args:
+        marks: of the frames, if some of their values are no measurements; they are not corrected,
+            and become those of the new type.
     """
 
     name = "correct_pixels"
@@ -33,7 +38,9 @@ class CorrectPixels(Transform):
         mask: NDArray[Any] | None,
         pools: PoolSet,
         buffers: int,
+        marks: Marks | None = None,
     ) -> None:
+        self._marks = marks
         self._background = background
         self._flatfield = flatfield
         self.mask = _masked(background, flatfield, mask)
@@ -48,6 +55,7 @@ class CorrectPixels(Transform):
             background=self._background,
             flatfield=self._flatfield,
             mask=self.mask,
+            marks=self._marks,
         )
         out = spec.changed(dtype=self._correction.dtype)
         self.buffers = OutputBuffers(out, self._pools, self._wanted, "corrected")

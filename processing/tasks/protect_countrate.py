@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import shutil
 import subprocess
 import threading
@@ -15,6 +16,7 @@ from numpy.typing import NDArray
 from lima2_core.data.frame import Frame, FrameSpec
 from lima2_core.errors import ParamError, PipelineError
 from lima2_core.flow.task import Reduction
+from processing.kernels.marks import Marks
 from processing.params import CountrateProtectionParams
 
 log = logging.getLogger(__name__)
@@ -32,6 +34,10 @@ class ProtectCountrate(Reduction):
     Commands come from clients, so only those that the installation allows are run, without a
     shell and once per acquisition. A command that fails ends the run in any case, as then nothing
     protects the detector.
+
+    Args:
+        marks: of the frames, if some of their values are no measurements: pixels without value do
+            not count, saturated ones are above any limit.
     """
 
     name = "protect_countrate"
@@ -41,7 +47,9 @@ class ProtectCountrate(Reduction):
         params: CountrateProtectionParams,
         expo_time_s: float,
         allowed_commands: Sequence[str],
+        marks: Marks | None = None,
     ) -> None:
+        self._saturated = None if marks is None else marks.saturated
         self._params = params
         self._limit = params.max_countrate * expo_time_s
         self._allowed = allowed_commands
@@ -49,7 +57,8 @@ class ProtectCountrate(Reduction):
         self._lock = threading.Lock()
 
     def resolve(self, spec: FrameSpec) -> None:
-        self._ignores = self._params.ignore_max_value and spec.dtype.kind in "iu"
+        marked = self._saturated is not None
+        self._ignores = self._params.ignore_max_value and (marked or spec.dtype.kind in "iu")
         command = self._params.command
         if command and command not in self._allowed:
             allowed = ", ".join(self._allowed) or "none"
@@ -67,7 +76,9 @@ class ProtectCountrate(Reduction):
 
     def process(self, frame: Frame) -> float:
         highest = _highest(frame.data)
-        if self._ignores and highest > self._limit and highest == np.iinfo(frame.data.dtype).max:
+        if self._saturated is not None and highest == self._saturated:
+            highest = math.inf
+        if self._ignores and highest > self._limit and highest in (math.inf, _top(frame.data)):
             highest = _highest_but_max(frame.data)
         if highest > self._limit:
             self._protect(frame, highest)
@@ -76,7 +87,9 @@ class ProtectCountrate(Reduction):
     def _protect(self, frame: Frame, highest: float) -> None:
         with self._lock:
             first, self._fired = not self._fired, True
-        found = f"a pixel counted {highest:g}, more than the {self._limit:g} allowed in an exposure"
+        full = self._saturated is not None and math.isinf(highest)
+        counted = "is saturated" if full else f"counted {highest:g}"
+        found = f"a pixel {counted}, more than the {self._limit:g} allowed in an exposure"
         if first:
             log.warning("frame %d: %s", frame.idx, found)
             if self._params.command:
@@ -85,7 +98,7 @@ class ProtectCountrate(Reduction):
             raise PipelineError(
                 f"{found}; take beam away, or raise max_countrate",
                 frame_idx=frame.idx,
-                highest=highest,
+                highest=_highest(frame.data),
                 limit=self._limit,
             )
 
@@ -106,12 +119,20 @@ def _highest(pixels: NDArray[Any]) -> float:
     return float(pixels.max())
 
 
+def _top(pixels: NDArray[Any]) -> float:
+    """The largest value of the type."""
+    return math.inf if pixels.dtype.kind == "f" else float(np.iinfo(pixels.dtype).max)
+
+
 def _highest_but_max(pixels: NDArray[Any]) -> float:
     """The largest pixel below the largest value of its type; 0 if there is none.
 
-    One more turns the largest value into the smallest: two fast passes instead of a masked one.
+    Of integers, one more turns the largest value into the smallest: two fast passes instead of a
+    masked one.
     """
     flat = pixels.reshape(-1)
+    if pixels.dtype.kind == "f":
+        return float(np.max(flat, where=np.isfinite(flat), initial=0.0))
     limits = np.iinfo(pixels.dtype)
     turned = np.empty(min(_BLOCK, flat.size), pixels.dtype)
     highest = int(limits.min)

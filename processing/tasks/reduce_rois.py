@@ -12,6 +12,7 @@ from lima2_core.data.record import RecordSpec
 from lima2_core.errors import ParamError
 from lima2_core.flow.task import Reduction
 from lima2_core.ids import FrameIdx, ReceiverIdx
+from processing.kernels.marks import Marks
 from processing.kernels.moments import Moments
 from processing.kernels.profiles import RegionProfiles
 from processing.kernels.regions import ROI_RECORD, RegionStatistics
@@ -21,14 +22,21 @@ Mask = NDArray[Any] | None
 
 
 class _RegionReduction(Reduction):
-    """What both have in common: records with the indices of frame and receiver."""
+    """What both have in common: records with the indices of frame and receiver.
+
+    Args:
+        mask: pixels that are not 0 in it do not count.
+        marks: values of pixels that were not measured: those without value do not count, saturated
+            ones show as the maximum alone.
+    """
 
     stream: str
     kernel: RegionStatistics | RegionProfiles
 
-    def __init__(self, receiver: ReceiverIdx, mask: Mask) -> None:
+    def __init__(self, receiver: ReceiverIdx, mask: Mask, marks: Marks | None) -> None:
         self._receiver = receiver
         self._mask = mask
+        self._marks = marks
 
     @property
     def records(self) -> RecordSpec:
@@ -58,8 +66,14 @@ class ReduceRois(_RegionReduction):
     name = "reduce_rois"
     stream = "roi_statistics"
 
-    def __init__(self, params: StatisticsParams, receiver: ReceiverIdx, mask: Mask) -> None:
-        super().__init__(receiver, mask)
+    def __init__(
+        self,
+        params: StatisticsParams,
+        receiver: ReceiverIdx,
+        mask: Mask,
+        marks: Marks | None = None,
+    ) -> None:
+        super().__init__(receiver, mask, marks)
         self._params = params
 
     def resolve(self, spec: FrameSpec) -> None:
@@ -80,7 +94,9 @@ class ReduceRois(_RegionReduction):
                     path=f"statistics.arc_rois.{n}.a2",
                 )
         arcs = [arc.arc() for arc in self._params.arc_rois]
-        self.kernel = RegionStatistics(rects, arcs, spec.shape, spec.dtype, self._mask)
+        self.kernel = RegionStatistics(
+            rects, arcs, spec.shape, spec.dtype, self._mask, marks=self._marks
+        )
 
 
 class ProjectRois(_RegionReduction):
@@ -89,8 +105,14 @@ class ProjectRois(_RegionReduction):
     name = "project_rois"
     stream = "roi_profiles"
 
-    def __init__(self, params: ProfilesParams, receiver: ReceiverIdx, mask: Mask) -> None:
-        super().__init__(receiver, mask)
+    def __init__(
+        self,
+        params: ProfilesParams,
+        receiver: ReceiverIdx,
+        mask: Mask,
+        marks: Marks | None = None,
+    ) -> None:
+        super().__init__(receiver, mask, marks)
         self._params = params
 
     def resolve(self, spec: FrameSpec) -> None:
@@ -102,4 +124,6 @@ class ProjectRois(_RegionReduction):
                 path="profiles.directions",
             )
         rects = [region(roi, rows, cols, f"profiles.rois.{n}") for n, roi in enumerate(rois)]
-        self.kernel = RegionProfiles(rects, directions, spec.shape, spec.dtype, self._mask)
+        self.kernel = RegionProfiles(
+            rects, directions, spec.shape, spec.dtype, self._mask, marks=self._marks
+        )

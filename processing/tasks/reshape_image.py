@@ -15,6 +15,7 @@ from lima2_core.errors import ParamError
 from lima2_core.flow.task import Transform
 from processing.kernels.binning import bin_sum, binned_dtype
 from processing.kernels.geometry import flip, rotate
+from processing.kernels.marks import Marks, mark_blocks
 from processing.params import GeometryParams
 from processing.tasks.buffers import OutputBuffers
 
@@ -23,11 +24,18 @@ class ReshapeImage(Transform):
     """Bin, then cut a region of the binned image, then flip, then rotate.
 
     The matrix of the frames keeps the way back to the detector (G7).
+
+    Args:
+        marks: of the frames, if some of their values are no measurements: a binned pixel has no
+            value if one that it was made of has none, else it is saturated if one of them is.
     """
 
     name = "reshape_image"
 
-    def __init__(self, params: GeometryParams, pools: PoolSet, buffers: int) -> None:
+    def __init__(
+        self, params: GeometryParams, pools: PoolSet, buffers: int, marks: Marks | None = None
+    ) -> None:
+        self._marks = marks
         self._params = params
         self._pools = pools
         self._wanted = buffers
@@ -86,7 +94,10 @@ class ReshapeImage(Transform):
         ]
         moves = params.flip != "none" or params.quarter_turns
         if down * along > 1:
-            cut = bin_sum(cut, down, along, out=None if moves else out)
+            whole = cut
+            cut = bin_sum(whole, down, along, out=None if moves else out)
+            if self._marks is not None:
+                mark_blocks(whole, self._marks, down, along, cut)
             if not moves:
                 return
         if params.flip == "left_right":

@@ -224,3 +224,16 @@ def test_many_workers_convert_on_a_device(tmp_path):
 
     assert fast.failures == []
     assert all(np.array_equal(fast.result(n).data, plain.result(n).data) for n in range(12))
+
+
+def test_receivers_with_parts_say_that_their_records_are_of_their_parts(tmp_path):
+    path = saved(tmp_path, calibration(2))
+    raws = np.stack([words()])
+    regions = {"statistics": {"enabled": True, "rect_rois": [rect(1, 2, 3, 4)]}}
+    share = Share(ReceiverIdx(1), 2)
+
+    told = Bench({**chain(path), **regions}, spec_of(raws), share=share, parts=True)
+    without = Bench(chain(path), spec_of(raws), share=share, parts=True)
+
+    assert told.pipeline.remarks[-1].startswith("roi_statistics of each receiver are of its part")
+    assert len(without.pipeline.remarks) == 1

@@ -1,5 +1,7 @@
 """What a camera may tell of every frame."""
 
+import json
+
 import numpy as np
 import pytest
 
@@ -43,3 +45,9 @@ def test_two_fields_of_one_name_are_refused():
 
     with pytest.raises(ValueError, match="twice"):
         fields_dtype((field, field))
+
+
+def test_a_field_can_be_taken_apart_and_put_together():
+    field = FrameField("mask", np.dtype("<u2"), (2, 3), "bits", "which packets came")
+
+    assert FrameField.from_tree("mask", json.loads(json.dumps(field.to_tree()))) == field

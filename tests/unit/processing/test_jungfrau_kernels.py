@@ -10,9 +10,10 @@ from lima2_core.errors import PluginError
 from lima2_core.worker import Worker
 from processing.jungfrau.calibration import BadPixel
 from processing.kernels.jungfrau import NumpyPhotons
+from processing.kernels.marks import Marks
 from processing.kernels.opencl import devices, programs
 from processing.kernels.opencl.photons import DevicePhotons
-from processing.kernels.photon_maps import Marks, photon_maps
+from processing.kernels.photon_maps import photon_maps
 from processing.kernels.placing import stacked
 from tests.unit.processing.jungfrau import (
     calibration,

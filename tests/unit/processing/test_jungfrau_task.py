@@ -125,7 +125,7 @@ def test_a_part_of_the_modules_gives_the_rectangle_around_them(files):
 
         made = part.process(Frame(0, raw[:, 512 * number :][:, :512])).data
         assert part.placement == Placement(row, 0, 1064, 1030)
-        assert part.fill == -(2**15)
+        assert part.marks.no_value == -(2**15)
         assert spec.affine == Affine.crop(row, 0)
         assert np.array_equal(made, image[:, row : row + 514])
         assert np.array_equal(part.mask, whole.mask[row : row + 514])

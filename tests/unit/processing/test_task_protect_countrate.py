@@ -7,6 +7,7 @@ import pytest
 
 from lima2_core.data.frame import Frame, FrameSpec
 from lima2_core.errors import ParamError, PipelineError
+from processing.kernels.marks import Marks
 from processing.params import CountrateProtectionParams
 from processing.tasks import protect_countrate
 from processing.tasks.protect_countrate import ProtectCountrate
@@ -131,3 +132,34 @@ def test_only_commands_that_the_installation_names_are_taken(program):
     with pytest.raises(ParamError, match=r"is not allowed here; .* names: /bin/a, /bin/b"):
         protection(allowed=("/bin/a", "/bin/b"), command=command)
     protection(allowed=("/bin/a", command), command=command)
+
+
+def photon_protection(output, **params):
+    marks = Marks.of(output)
+    task = ProtectCountrate(
+        CountrateProtectionParams(enabled=True, max_countrate=10_000_000, **params),
+        EXPO_S,
+        (),
+        marks,
+    )
+    task.resolve(FrameSpec((1, 300, 500), marks.dtype))
+    return task, marks
+
+
+@pytest.mark.parametrize("output", ["int16", "int32", "float32"])
+def test_a_saturated_pixel_is_above_any_limit_of_photons_and_one_without_value_is_not(output):
+    task, marks = photon_protection(output)  # more than fit into 16 bits
+
+    assert task.process(frame(marks.no_value, 500, dtype=output, rest=marks.no_value)) == 500
+    with pytest.raises(PipelineError, match="a pixel is saturated, more than the 100000 allowed"):
+        task.process(frame(marks.saturated, 500, dtype=output))
+
+
+@pytest.mark.parametrize("output", ["int16", "int32", "float32"])
+def test_saturated_photons_can_be_left_out(output):
+    task, marks = photon_protection(output, ignore_max_value=True)
+    task._limit = 600
+
+    assert task.process(frame(marks.saturated, marks.no_value, 500, dtype=output)) == 500
+    with pytest.raises(PipelineError, match="counted 601"):
+        task.process(frame(marks.saturated, 601, dtype=output))
