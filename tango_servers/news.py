@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import logging
 import threading
 import time
 from dataclasses import dataclass
@@ -11,9 +12,15 @@ from lima2_core.data.news import pack
 from lima2_core.errors import NotAvailableError, ParamError
 from lima2_core.service.receiver import ReceiverService
 from lima2_core.service.run import Run
+from lima2_core.state.run import RunState
+from lima2_core.system.ports import UnreachableError
 from lima2_core.system.reporter import RunReporter
 from lima2_core.system.wire import status_to_tree
 
+log = logging.getLogger(__name__)
+
+ABANDONED_S = 5.0
+"""A front that has not asked about its run for so long is gone; it asks every 50 ms."""
 MOST_LISTENERS = 8
 
 
@@ -39,17 +46,39 @@ class Listeners:
         self._service = service
         self._ids = itertools.count(1)
         self._listeners: dict[int, _Listener] = {}
+        self._owner: int | None = None
+        self._owner_s = 0.0
         self._lock = threading.Lock()
 
-    def open(self) -> int:
-        """Listen from now on; gives the id of the listener."""
+    def open(self, *, owner: bool = False) -> int:
+        """Listen from now on; gives the id of the listener.
+
+        Args:
+            owner: whether it is the front that ordered the run.
+        """
         with self._lock:
             while len(self._listeners) >= MOST_LISTENERS:
                 self._drop(min(self._listeners, key=lambda n: self._listeners[n].served_s))
             listener = next(self._ids)
             reporter = RunReporter(self._run)
-            self._listeners[listener] = _Listener(reporter, served_s=time.monotonic())
+            now_s = time.monotonic()
+            self._listeners[listener] = _Listener(reporter, served_s=now_s)
+            if owner:
+                self._owner, self._owner_s = listener, now_s
             return listener
+
+    def mind_owner(self) -> None:
+        """Take no more frames for a front that is gone; the runs of others are left alone."""
+        run = self._run
+        if self._owner is None or time.monotonic() < self._owner_s + ABANDONED_S:
+            return
+        if run.state is RunState.RUNNING and run.error is None:
+            log.warning("run %s: its front is silent; no more frames are taken", run.acq_id)
+            run.give_up(
+                UnreachableError(
+                    f"the front has not asked for {ABANDONED_S:g} s, so no more frames were taken"
+                )
+            )
 
     def read(self, listener: int, number: int) -> bytes:
         """News ``number`` of a listener, from 1; the same number again gives the same news.
@@ -67,6 +96,8 @@ class Listeners:
                     listener=listener,
                 )
             found.served_s = time.monotonic()
+            if listener == self._owner:
+                self._owner_s = found.served_s
             if number == found.number + 1:
                 service = self._service
                 news = found.reporter.news(service.memory(), service.pools.limit_bytes)

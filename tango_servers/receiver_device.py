@@ -37,6 +37,7 @@ from tango_servers.names import processing_device
 from tango_servers.news import Listeners
 from tango_servers.process import PROCESS
 
+_TICK_S = 1.0
 _SENTENCES = {
     AcqState.IDLE: "Ready.",
     AcqState.PREPARED: "Prepared for the next acquisition.",
@@ -123,6 +124,16 @@ class Lima2Receiver(LimaDevice):
         more = f" {count} runs are still being processed." if count else ""
         error = self.error_sentence(self.service.last_error)
         return _SENTENCES[self.service.state] + error + more
+
+    def tick_s(self) -> float:
+        return _TICK_S
+
+    def tick(self) -> None:
+        run = self.service.current
+        name = self._devices.get(run.acq_id, "") if run is not None else ""
+        listeners = PROCESS.listeners.get(name.lower())
+        if listeners is not None:
+            listeners.mind_owner()
 
     def handle(self, event: ServiceEvent) -> None:
         super().handle(event)
@@ -343,7 +354,7 @@ class Lima2Receiver(LimaDevice):
         answer = {
             "device": name,
             "description": description_to_tree(describe(prepared.run)),
-            "listener": PROCESS.listeners[name.lower()].open(),
+            "listener": PROCESS.listeners[name.lower()].open(owner=True),
         }
         return json.dumps(answer)
 

@@ -232,6 +232,14 @@ class Run:
         """End the acquisition early; what was taken is processed."""
         self._acquisition.interrupt()
 
+    def give_up(self, error: Lima2Error) -> None:
+        """End the acquisition early because of an error; what was taken is processed.
+
+        Threads: any.
+        """
+        self.error = self.error or error
+        self._acquisition.interrupt()
+
     def cancel(self) -> None:
         """End the acquisition at once; what was taken is processed, also if that was deferred."""
         self._acquisition.cancel()

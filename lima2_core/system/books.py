@@ -13,6 +13,7 @@ from lima2_core.data.rows import LEDGER
 from lima2_core.system.layout import Layout
 from lima2_core.system.ledger import Ledger
 from lima2_core.system.merge import RecordMerger
+from lima2_core.system.ports import RunStatus, UnreachableError
 
 ROWS = "rows/"
 """Prefix of the streams that tell which saved frame is in which row."""
@@ -20,6 +21,13 @@ ROWS = "rows/"
 DISORDER = 256
 """Where nobody knows beforehand who gets a frame, it counts as lost with a lost receiver once all
 others have told of frames so far behind it: they may deliver out of order, but not by so much."""
+
+_LOSS_CODES = {
+    "overrun": Validity.OVERRUN,
+    "camera": Validity.DROPPED,
+    UnreachableError.code: Validity.RECEIVER_LOST,
+}
+"""What frames count as that a receiver did not take because of an error; by its code."""
 
 Gone = Mapping[int, Validity]
 """Receivers from which nothing more comes, and the class of the frames that they leave open."""
@@ -194,3 +202,10 @@ def _gravest(gone: Gone) -> Validity:
     if Validity.RECEIVER_LOST in causes:
         return Validity.RECEIVER_LOST
     return max(causes, default=Validity.NEVER_SENT)
+
+
+def left_open(status: RunStatus) -> Validity:
+    """What became of the frames that a receiver has not told of at its end."""
+    if not status.error:
+        return Validity.NEVER_SENT
+    return _LOSS_CODES.get(status.error_code, Validity.PROCESSING_FAULT)

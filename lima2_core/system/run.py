@@ -15,7 +15,7 @@ from lima2_core.errors import Lima2Error, ParamError
 from lima2_core.ids import AcqId
 from lima2_core.state.machine import Machine
 from lima2_core.state.system import Effect, Phase, PhaseEvent, phase_machine
-from lima2_core.system.books import Books
+from lima2_core.system.books import Books, left_open
 from lima2_core.system.layout import Layout, layout_of
 from lima2_core.system.ledger import Ledger
 from lima2_core.system.notes import Notes
@@ -33,8 +33,6 @@ from lima2_core.system.ports import (
 
 log = logging.getLogger(__name__)
 
-_LOSS_CODES = {"overrun": Validity.OVERRUN, "camera": Validity.DROPPED}
-"""What frames count as that a receiver did not take because of an error; by its code."""
 _ACQUIRING = ("prepared", "running")
 
 
@@ -223,7 +221,7 @@ class SystemRun:
             if member.lost:
                 gone[receiver] = Validity.RECEIVER_LOST
             elif member.status is not None and member.status.finished:
-                gone[receiver] = _left_open(member.status)
+                gone[receiver] = left_open(member.status)
         return gone
 
     # The end
@@ -389,10 +387,3 @@ def _verdict(ledger: Ledger, causes: Sequence[str]) -> str:
 def _accessible(books: Books, members: Sequence[Member], source: str) -> int:
     processed = [member.counter("nb_frames_processed") for member in members]
     return books.accessible(source, lambda n: members[n].ended, processed)
-
-
-def _left_open(status: RunStatus) -> Validity:
-    """What became of the frames that a receiver has not told of at its end."""
-    if not status.error:
-        return Validity.NEVER_SENT
-    return _LOSS_CODES.get(status.error_code, Validity.PROCESSING_FAULT)

@@ -21,6 +21,9 @@ POLL_S = 0.05
 PATIENCE_S = 2.0
 """A receiver that has not answered for so long is lost for the runs in hand."""
 
+_QUESTION_S = 1.5
+"""No question takes longer than that, as ports have limits."""
+
 
 class RunFeed:
     """Hands the news of one run on one receiver to whom they concern.
@@ -109,7 +112,8 @@ class ReceiverWatch:
 
     def _note_silence(self, error: UnreachableError, asked_s: float) -> None:
         if self._silent_since_s is None:
-            self._silent_since_s = asked_s
+            # A question that took longer: it was this process that stood still meanwhile.
+            self._silent_since_s = max(asked_s, time.monotonic() - _QUESTION_S)
             log.warning("receiver %s does not answer: %s", self.name, error)
         dead = bool(error.details.get("dead"))
         if dead or time.monotonic() - self._silent_since_s >= PATIENCE_S:

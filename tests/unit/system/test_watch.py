@@ -135,6 +135,21 @@ def test_the_time_that_a_question_hangs_counts_as_silence(watch, receiver, monke
     assert max(one.lost_s for one in listeners) - began_s < 1.2
 
 
+def test_a_receiver_is_not_lost_because_this_process_stood_still(watch, receiver, monkeypatch):
+    monkeypatch.setattr(watch_module, "PATIENCE_S", 0.2)
+    monkeypatch.setattr(watch_module, "_QUESTION_S", 0.05)
+    listener = Listener(receiver)
+    receiver.manners.hangs_s["news"] = 0.4  # longer than any question takes
+    watch.follow(listener.feed)
+    assert eventually(lambda: watch._silent_since_s is not None)
+
+    del receiver.manners.hangs_s["news"]
+    listener.port.tell(rows(0))
+
+    assert eventually(lambda: listener.told == [0])
+    assert listener.lost == []
+
+
 def test_a_receiver_that_was_started_again_has_lost_the_run(watch, receiver):
     listener = Listener(receiver)
     receiver.manners.errors["news"] = NotAvailableError("there is no run 'a' here")

@@ -1,0 +1,189 @@
+"""The control dies or stands still during a run: receivers rest, and the next acquisition works.
+
+It is the only part that all others ask. What receivers had flushed stays readable without it.
+"""
+
+import contextlib
+import json
+import os
+import signal
+
+import pytest
+import tango
+
+from client import Lima2, NotAvailableError
+from client.validate import validate
+from tango_servers.news import ABANDONED_S
+from tests.system.fault_lab import SystemLab, assert_books, assert_master, flushed, id_of
+from tests.tango.devices import wait_until
+
+pytestmark = pytest.mark.filterwarnings("ignore:Call to deprecated config_set")
+
+ENDLESS, MANY, FEW = 0, 300, 60
+REST_S = ABANDONED_S + 4.0
+"""Receivers are at rest by then, whatever they were told to do."""
+
+
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory):
+    """The servers, for all tests."""
+    with SystemLab(tmp_path_factory.mktemp("control")) as lab:
+        yield lab
+
+
+@pytest.fixture
+def lab(shared):
+    """The system at rest; brought to rest afterwards."""
+    shared.clear()
+    yield shared
+    control = shared.deployment.servers[0].instance
+    if not shared.servers.running(control):
+        shared.servers.restart(control)
+    os.kill(shared.servers.pid(control), signal.SIGCONT)
+    shared.clear()
+
+
+@pytest.fixture
+def control(lab):
+    """Instance of the control server."""
+    return lab.deployment.servers[0].instance
+
+
+def receiver_states(lab):
+    """What the receivers say themselves."""
+    return [lab.front.proxy(name).acq_state.name for name in lab.deployment.receivers]
+
+
+def received(lab):
+    return [lab.front.proxy(name).nb_frames_xferred for name in lab.deployment.receivers]
+
+
+def begin(lab, folder, nb_frames, **changes):
+    """A run of which some frames are saved; its device, and the prefix of its files."""
+    prefix = lab.order(folder, nb_frames, **changes)
+    run = lab.front.run(lab.control.acquire())
+    return run, prefix
+
+
+@pytest.mark.parametrize("nb_frames", [ENDLESS, MANY], ids=["endless", "finite"])
+def test_receivers_of_a_control_that_died_come_to_rest_with_readable_files(
+    lab, control, tmp_path, nb_frames
+):
+    run, prefix = begin(lab, tmp_path, nb_frames)
+    wait_until(lambda: lab.control.frames_saved > 50, "some frames in files")
+    acq_id, before = id_of(run), lab.control.frames_saved
+
+    lab.servers.kill(control)
+
+    wait_until(lambda: set(receiver_states(lab)) == {"idle"}, "rest", REST_S)
+    files = sorted(tmp_path.glob(f"{prefix}_[01]_*.h5"))
+    wait_until(lambda: len(flushed(tmp_path, prefix)) >= sum(received(lab)), "all frames", 5)
+    frames = flushed(tmp_path, prefix)
+    assert len(frames) >= before
+    assert len(files) >= 4
+    if nb_frames:
+        assert sorted(frames) == list(range(nb_frames))
+    lab.servers.restart(control)
+
+    lab.quick(tmp_path)
+    lima = Lima2(f"tango://{lab.front.tango_host}/{lab.deployment.control.name}")
+    with pytest.raises(NotAvailableError):
+        lima.run(acq_id).wait(5)
+    index = tmp_path / f"{prefix}_master.h5"
+    if index.exists():
+        told = [str(one) for one in validate(index, pixels=False).anomalies]
+        assert any("not final" in one for one in told)
+
+
+def test_a_control_that_is_back_at_once_waits_for_its_receivers_and_says_for_whom(
+    lab, control, tmp_path
+):
+    run, _ = begin(lab, tmp_path, ENDLESS)
+    wait_until(lambda: lab.control.frames_received > 50, "some frames")
+
+    lab.servers.kill(control)
+    lab.servers.restart(control)
+    refusals = []
+
+    def prepared():
+        with contextlib.suppress(tango.DevFailed):
+            return lab.front.prepare()
+        refusals.append(lab.control.status())
+        return None
+
+    lab.order(tmp_path, 10)
+    following = wait_until(prepared, "the next run is prepared", REST_S)
+
+    assert id_of(run) in refusals[0]
+    assert "another client" in refusals[0]
+    lab.control.startAcq()
+    assert following.wait_ended() == "done"
+
+
+def test_a_control_that_is_back_need_not_wait_if_it_resets_all(lab, control, tmp_path):
+    begin(lab, tmp_path, ENDLESS)
+    wait_until(lambda: lab.control.frames_received > 50, "some frames")
+
+    lab.servers.kill(control)
+    lab.servers.restart(control)
+    lab.control.resetAcq()
+
+    wait_until(lambda: set(receiver_states(lab)) == {"idle"}, "rest", 2)
+    lab.quick(tmp_path)
+
+
+@pytest.mark.parametrize("phase", ["prepared", "draining"])
+def test_a_control_that_dies_in_another_phase_leaves_nothing_that_blocks(
+    lab, control, tmp_path, phase
+):
+    draining = phase == "draining"
+    prefix = lab.order(tmp_path, FEW, expo_s=0.001 if draining else 0.005, large=draining)
+    run = lab.front.prepare()
+    if draining:
+        lab.control.startAcq()
+        lab.wait_draining(run)
+
+    lab.servers.kill(control)
+
+    wait_until(lambda: set(receiver_states(lab)) <= {"idle", "prepared"}, "rest", REST_S)
+    if draining:
+        wait_until(lambda: len(flushed(tmp_path, prefix)) == FEW, "all frames in files", 20)
+    lab.servers.restart(control)
+    lab.quick(tmp_path)
+
+
+def test_a_control_that_stands_still_for_a_while_goes_on_where_it_was(lab, control, tmp_path):
+    run, prefix = begin(lab, tmp_path, MANY, expo_s=0.01)
+    wait_until(lambda: lab.control.frames_received > 20, "some frames")
+
+    os.kill(lab.servers.pid(control), signal.SIGSTOP)
+    wait_until(lambda: sum(received(lab)) > 200, "frames without it", 8)
+    os.kill(lab.servers.pid(control), signal.SIGCONT)
+
+    run.wait_ended()
+    assert run.phase == "done"
+    assert_books(run, MANY)
+    assert len(assert_master(tmp_path, prefix, run)) == MANY
+    lab.quick(tmp_path)
+
+
+def test_of_a_control_that_stood_still_for_long_the_run_ends_and_tells_what_is_missing(
+    lab, control, tmp_path
+):
+    nb_frames = 4000
+    run, prefix = begin(lab, tmp_path, nb_frames)
+    wait_until(lambda: lab.control.frames_received > 50, "some frames")
+
+    os.kill(lab.servers.pid(control), signal.SIGSTOP)
+    wait_until(lambda: set(receiver_states(lab)) == {"idle"}, "rest", REST_S)
+    os.kill(lab.servers.pid(control), signal.SIGCONT)
+
+    run.wait_ended()
+    counts = json.loads(run.device.ledger_counts)
+    assert run.phase == "incomplete"
+    assert "has not asked for 5 s" in run.device.verdict
+    assert counts["receiver_lost"] > 0
+    assert counts["valid"] == sum(received(lab))
+    assert_books(run, nb_frames)
+    assert len(assert_master(tmp_path, prefix, run)) == counts["valid"]
+    lab.quick(tmp_path)
