@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import mmap
 from dataclasses import dataclass, replace
 
 from camera_plugins.jungfrau.installation import Entry, Installation
@@ -17,6 +18,7 @@ POOL = "jungfrau"
 _LEAST_BUFFERS = 8
 _COMFORTABLE_BUFFERS = 32
 _MOST_REQUESTS = 128
+_PAGE = mmap.PAGESIZE
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +101,20 @@ def wanted_buffers(params: JungfrauParams, setup: EngineSetup, pools: PoolSet) -
     return max(_COMFORTABLE_BUFFERS, min(a_second, quarter))
 
 
+def spare_buffers(wanted: int, setup: EngineSetup, pools: PoolSet) -> int:
+    """How many of ``wanted`` buffers may be held behind the pipeline: half of what there will be.
+
+    Frames of other runs that are still held do not count among them.
+    """
+    stats = pools.stats()
+    own = [one for name, one in stats.items() if name.partition("/")[0] == POOL]
+    same = [one for one in own if one.slot_bytes >= setup.frame_bytes > one.slot_bytes - _PAGE]
+    held, there = sum(one.in_use for one in same), sum(one.slots for one in same)
+    left = pools.limit_bytes - sum(one.total_bytes for one in stats.values())
+    most = there + max(0, left) // setup.frame_bytes
+    return max(0, min(wanted + held, most) - held) // 2
+
+
 class Engine:
     """A `FrameReceiver` for the last setup asked for.
 
@@ -124,6 +140,8 @@ class Engine:
         """
         pool = pools.pool(POOL, setup.frame_bytes)
         there = pool.stats().slots
+        # Frames of earlier runs that somebody still looks at are of no use to this one.
+        wanted += pool.stats().in_use
         same = (self._setup, self._pool) == (setup, pool)
         if self.receiver is not None and same and self._slots >= wanted:
             return self.receiver

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from camera_plugins.jungfrau.backend import first_number
-from camera_plugins.jungfrau.engine import EngineSetup, wanted_buffers
+from camera_plugins.jungfrau.engine import EngineSetup, spare_buffers, wanted_buffers
 from camera_plugins.jungfrau.params import JungfrauParams
 from camera_plugins.jungfrau.wire import header_of
 from lima2_core.camera.api import CameraMessage, FrameSource, SourceRequest
@@ -151,7 +151,7 @@ class JungfrauSource(FrameSource):
         )
 
     def spare_frames(self, pools: PoolSet) -> int:
-        return self.wanted_buffers(pools) // 2
+        return spare_buffers(self.wanted_buffers(pools), self.setup, pools)
 
     @property
     def remarks(self) -> tuple[str, ...]:

@@ -32,6 +32,7 @@ class Tap(Sink):
 
     Frames that may be kept are referenced; others (buffers of a detector, which the source needs
     back) are copied into ``pool``, for which ``reserve`` provides slots once the first one comes.
+    With ``hold`` all are referenced: the source can do without ``depth`` of them.
 
     Threads: `write` from one thread at a time; look-ups from any.
     """
@@ -45,7 +46,10 @@ class Tap(Sink):
         sampling: int = 1,
         pool: BufferPool | None = None,
         reserve: Callable[[], None] | None = None,
+        *,
+        hold: bool = False,
     ) -> None:
+        self._hold = hold
         self.spec = spec
         self.depth = max(1, depth)
         self.sampling = max(1, sampling)
@@ -66,7 +70,8 @@ class Tap(Sink):
             for frame in reversed(list(islice(self._newest_first(rows), self.depth))):
                 while len(frames) >= self.depth:
                     frames.popitem(last=False)
-                frames[frame.idx] = frame if frame.keepable else self._copied(frame)
+                kept = frame.keepable or self._hold
+                frames[frame.idx] = frame if kept else self._copied(frame)
                 self._last_idx = frame.idx
 
     def _newest_first(self, rows: Sequence[Row]) -> Iterator[Frame]:

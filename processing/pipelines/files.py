@@ -13,6 +13,7 @@ from lima2_core.errors import ParamError
 from lima2_core.flow.pipeline import Lane, SavedSource
 from lima2_core.flow.plugin import BuildContext
 from processing.kernels.marks import Marks
+from processing.pipelines.spare import SpareFrames
 from processing.saving import FileMetadata, SavingParams
 from processing.sinks.hdf5 import Hdf5Sink
 from processing.tasks.encode_chunk import EncodeChunk
@@ -45,10 +46,14 @@ class Files:
 
     Args:
         processing: its parameters.
+        spare: frames of the camera that may wait for a file.
     """
 
-    def __init__(self, context: BuildContext, processing: Mapping[str, object]) -> None:
+    def __init__(
+        self, context: BuildContext, processing: Mapping[str, object], spare: SpareFrames
+    ) -> None:
         self._context = context
+        self._spare = spare
         self._processing = processing
         self._taken: list[SavingParams] = []
         self.sinks: dict[str, Hdf5Sink] = {}
@@ -72,7 +77,9 @@ class Files:
                 "saving_input another filename_prefix or base_path",
                 path=f"{where}.filename_prefix",
             )
-        encode = EncodeChunk(params, where)
+        # Packed frames are memory of their own.
+        hold = params.compression == "none" and self._spare.take(_queue_depth(spec))
+        encode = EncodeChunk(params, where, hold=hold)
         encode.resolve(spec)
         told = frames.marks.told() if frames.marks is not None else {}
         metadata = FileMetadata(

@@ -47,6 +47,7 @@ from processing.pipelines.photons import (
 )
 from processing.pipelines.preload import preload
 from processing.pipelines.saved import Saved
+from processing.pipelines.spare import SpareFrames
 from processing.saving import SavingParams
 from processing.tasks.accumulate import Accumulate
 from processing.tasks.buffers import OutputBuffers, grow_within
@@ -110,7 +111,8 @@ class _Builder:
         self.streams: dict[str, RecordStream] = {}
         self.memories: list[OutputBuffers] = []
         """Of the frames that tasks make, in the order of the flow."""
-        self.files = Files(context, params.to_tree())
+        self.spare = SpareFrames(context.spare_frames)
+        self.files = Files(context, params.to_tree(), self.spare)
         self.marks: Marks | None = None
         """Values of the frames, as far as they are resolved, that are no measurements."""
 
@@ -250,7 +252,9 @@ class _Builder:
         depth = buffers.nb_input_frames_buffer
         if self._unchanged:
             depth = max(depth, buffers.nb_frames_buffer)
-        tap = self._tap("input_frame", context.spec, depth, params.taps.input_sampling)
+        sampling = params.taps.input_sampling
+        hold = self.spare.take(depth)
+        tap = self._tap("input_frame", context.spec, depth, sampling, hold=hold)
         lanes = [Lane("input_frame", tap, INPUT)]
         if params.frame_idx_enabled:
             spec = RecordSpec("frame_idx", FRAME_IDX_RECORD)
@@ -265,10 +269,13 @@ class _Builder:
         taps = self.params.taps
         return not self.memories and taps.input_sampling == taps.processed_sampling
 
-    def _tap(self, name: str, spec: FrameSpec, depth: int, sampling: int) -> Tap:
+    def _tap(
+        self, name: str, spec: FrameSpec, depth: int, sampling: int, *, hold: bool = False
+    ) -> Tap:
         pools = self.context.pools
         pool = pools.pool(name, spec.nbytes)
-        tap = Tap(spec, depth, sampling, pool, partial(grow_within, pools, pool, depth + 1))
+        room = partial(grow_within, pools, pool, depth + 1)
+        tap = Tap(spec, depth, sampling, pool, room, hold=hold)
         self.taps[name] = tap
         return tap
 

@@ -208,3 +208,22 @@ def test_the_emulator_may_die_and_be_started_again(make_rig):
         rig.control.stop()
     (items,) = rig.run(made.params(nb_frames=3))
     assert indices(items) == [0, 1, 2]
+
+
+def test_buffers_that_others_hold_do_not_count(make_rig):
+    made = case({"nb_buffers": 16})
+    rig = make_rig(made)
+    rig.prepare(made.params(nb_frames=12))
+    assert rig.sources[0].spare_frames(rig.pools) == 8
+    rig.control.start()
+    held = []
+    while len(held) < 12:
+        held += rig.sources[0].next_frames(1.0)
+    (before,) = rig.pools.stats().values()
+
+    (items,) = rig.run(made.params(nb_frames=12))
+
+    (after,) = rig.pools.stats().values()
+    assert indices(items) == list(range(12))
+    assert (before.slots, after.slots) == (16, 28)
+    assert [int(frame.data[0, 0, 0]) & 0x3FFF for frame in held[:2]] != [0, 0]
