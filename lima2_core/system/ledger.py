@@ -29,7 +29,8 @@ class Entries:
     """What is known of consecutive frames, from index ``first`` on.
 
     Shapes: ``code``, ``receiver``, ``timestamp_s`` (n,); ``row`` (n, parts), -1 where there is
-    none. ``receiver`` is the one that has the frame, -1 if none or each has a part.
+    none, and for missing parts of frames that are there. ``receiver`` is the one that has the
+    frame, -1 if none or each has a part.
     """
 
     first: int
@@ -225,11 +226,16 @@ class Ledger:
         with self._lock:
             self._reserve(last)
             here = slice(first, last)
+            row = self._row[here].copy()
+            if self.parts > 1:
+                # The row of a missing part of a frame is in a file, but nothing was written to it.
+                missing = ~np.isin(self._part_code[here], _THERE)
+                row[missing & np.isin(self._code[here], _THERE)[:, None]] = -1
             return Entries(
                 first,
                 self._code[here].copy(),
                 self._receiver[here].copy(),
-                self._row[here].copy(),
+                row,
                 self._timestamp_s[here].copy(),
             )
 

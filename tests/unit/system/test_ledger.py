@@ -315,3 +315,13 @@ def test_lost_is_what_was_exposed_and_is_not_there():
 
     assert summary.lost == len(Validity) - 4  # valid, partial, veto, never sent
     assert not LedgerSummary({V: 3}, 0, 4).adds_up
+
+
+def test_a_part_that_is_missing_has_no_row_to_be_read():
+    ledger = Ledger(2, 2)
+    ledger.tell(0, rows(0, 1))
+    ledger.tell(1, rows(0, code=Validity.PACKET_LOSS))
+    ledger.tell(1, rows(1, first_row=1))
+
+    entries = ledger.entries(0, 2)
+    assert entries.row.tolist() == [[0, -1], [1, 1]]
