@@ -230,6 +230,7 @@ def _segment(
             return
         rows = np.asarray(detector["row"][()]).reshape(len(here), -1)
         yield from _followed(where, data, (rows >= 0).sum(axis=1), segment, sources)
+        yield from _fields(where, detector, here, segment.first)
         if pixels:
             yield from _pixels(where, data, here, segment.first)
     except HDF5_ERRORS as error:
@@ -290,7 +291,7 @@ def _pixels(where: str, data: Any, codes: NDArray[np.uint8], first: int) -> Iter
             unreadable.append(n)
             reason = reason or str(error)
             continue
-        if code not in THERE and (image != data.fillvalue).any():
+        if code not in THERE and _is_set(image, data.fillvalue).any():
             filled.append(n)
     if unreadable:
         yield Anomaly(
@@ -298,6 +299,26 @@ def _pixels(where: str, data: Any, codes: NDArray[np.uint8], first: int) -> Iter
         )
     if filled:
         yield Anomaly(where, f"gaps {ranges(np.array(filled) + first)} have pixels that are set")
+
+
+def _fields(where: str, detector: Any, codes: NDArray[np.uint8], first: int) -> Iterator[Anomaly]:
+    """What the camera told of the frames, if the file shows it: of gaps, nothing."""
+    gaps = np.flatnonzero(~np.isin(codes, THERE))
+    for name, values in detector.get("frame_metadata", {}).items():
+        if len(values) != len(codes):
+            yield Anomaly(where, f"{name} has {len(values)} entries for {len(codes)} frames")
+            continue
+        if not len(gaps):
+            continue
+        told = _is_set(values[()][gaps], values.fillvalue).reshape(len(gaps), -1).any(axis=1)
+        if told.any():
+            yield Anomaly(where, f"{name} is told of gaps {ranges(gaps[told] + first)}")
+
+
+def _is_set(values: Any, fill: Any) -> NDArray[np.bool_]:
+    """Where values are not those that stand for nothing, which may be NaN."""
+    found: NDArray[np.bool_] = ~np.isnan(values) if fill != fill else values != fill
+    return found
 
 
 def _written(dataset: Any) -> NDArray[np.bool_]:

@@ -6,7 +6,7 @@ import contextlib
 import json
 import os
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -19,9 +19,10 @@ from h5py import h5d, h5f, h5p, h5s, h5t
 from lima2_core.data.frame import Validity
 from lima2_core.system.ledger import OPEN, LedgerSummary
 from lima2_core.system.outputs import RunView, SavedView
+from processing.outputs.master_fields import write_fields
 from processing.outputs.master_notes import write_notes
 from processing.outputs.master_plan import FrameTable, MasterFiles, band_path, receiver_file
-from processing.sinks.nexus import make_group, version, write_tree
+from processing.sinks.nexus import make_group, mark_data, version, write_marks, write_tree
 
 _CODES = {code.name: int(code) for code in Validity} | {"OPEN": OPEN}
 _MEMORY_STEP_BYTES = 2**20
@@ -123,6 +124,10 @@ class MasterWriter:
         _write_tree_surely(params, "requested", run.requested)
         _write_tree_surely(params, "acquisition", run.applied)
         _write_tree_surely(params, "processing", run.processing)
+        for name in saved.files[0].collections:
+            told = [files.collections.get(name, {}) for files in saved.files]
+            _write_tree_surely(detector, name, _put_together(told))
+        write_marks(detector, saved.files[0].marks, saved.spec.dtype)
         _write_tree_surely(entry, "metadata", run.metadata)
         _write_tree_surely(
             entry,
@@ -160,6 +165,7 @@ class MasterWriter:
         if self._saved.files[0].bands_axis:
             for band in range(self._saved.spec.shape[0]):
                 self._make_data(file, band_path(self._data, band), table, band)
+        write_fields(file, self._detector, self._saved, table, self._name_of)
         data = file[self._data]
         _plot(file[self._detector])["data"] = data
         make_group(file[self._entry], "measurement", "NXcollection")["data"] = data
@@ -182,6 +188,7 @@ class MasterWriter:
         )
         file[path].attrs["interpretation"] = "image"
         file[path].attrs["units"] = spec.unit
+        mark_data(file[path], self._saved.files[0].marks)
 
     def _map(
         self, properties: Any, table: FrameTable, shape: tuple[int, ...], band: int | None
@@ -333,6 +340,17 @@ def _write_outcome(group: h5py.Group, outcome: Outcome) -> None:
     group.attrs["adds_up"] = summary.adds_up
     for code in Validity:
         group.attrs[code.name] = summary.counts.get(code, 0)
+
+
+def _put_together(told: Sequence[Mapping[str, object]]) -> Mapping[str, object]:
+    """What all receivers tell alike, and the rest by receiver."""
+    alike = {
+        name: value
+        for name, value in told[0].items()
+        if all(one.get(name) == value for one in told[1:])
+    }
+    rest = [{name: one[name] for name in one if name not in alike} for one in told]
+    return alike | ({"by_receiver": rest} if any(rest) else {})
 
 
 def _write_tree_surely(parent: h5py.Group, name: str, tree: Mapping[str, Any]) -> None:

@@ -18,7 +18,7 @@ from lima2_core.data.fields import FrameField
 from lima2_core.data.frame import FrameSpec, Validity
 from processing.codecs import CODECS
 from processing.saving import FileMetadata, SavingParams
-from processing.sinks.nexus import make_group, version, write_tree
+from processing.sinks.nexus import make_group, mark_data, version, write_marks, write_tree
 
 NO_FRAME_IDX = 2**32 - 1
 """In ``frame_idx``, where no row was written."""
@@ -112,6 +112,8 @@ def file_image(
     ) as file:
         _make_groups(file, layout, params, metadata)
         _make_data(file, layout, params, spec)
+        mark_data(file[layout.data], metadata.marks)
+        write_marks(file[layout.detector], metadata.marks, spec.dtype)
         _make_side_data(file, layout)
         _make_fields(file, layout)
         _make_links(file, layout)
@@ -146,6 +148,8 @@ def _make_groups(
     trees = make_group(detector, "params", "NXcollection")
     write_tree(make_group(trees, "acquisition", "NXcollection"), metadata.acquisition)
     write_tree(make_group(trees, "processing", "NXcollection"), metadata.processing)
+    for name, tree in metadata.collections.items():
+        write_tree(make_group(detector, name, "NXcollection"), tree)
 
 
 def _make_data(file: h5py.File, layout: FileLayout, params: SavingParams, spec: FrameSpec) -> None:

@@ -46,6 +46,30 @@ def write_tree(group: h5py.Group, tree: Mapping[str, object]) -> None:
             group[name] = value
 
 
+def write_marks(detector: h5py.Group, marks: Mapping[str, float], dtype: np.dtype[Any]) -> None:
+    """Say which values of the pixels are no measurements; nothing, if all are.
+
+    Pixels from ``underload_value`` to ``saturation_value`` are measurements, as NeXus has it.
+    """
+    for name, text in _LIMITS.items():
+        if name in marks:
+            detector.create_dataset(name, data=dtype.type(marks[name]))
+            detector[name].attrs["description"] = text
+
+
+def mark_data(data: h5py.Dataset, marks: Mapping[str, float]) -> None:
+    """Say at the frames how pixels read that are no measurements."""
+    for name in ("no_value", "saturated_value"):
+        if name in marks:
+            data.attrs[name] = data.dtype.type(marks[name])
+
+
+_LIMITS = {
+    "saturation_value": "the largest value that is a measurement",
+    "underload_value": "the smallest value that is a measurement",
+}
+
+
 def _plain_array(values: list[object] | tuple[object, ...]) -> Any:
     """The array of ``values`` if they are of one kind, else None."""
     if not values:

@@ -7,11 +7,13 @@ import hdf5plugin  # noqa: F401  registers the filters
 import numpy as np
 import pytest
 
+from client.validate import validate
 from lima2_core.camera.api import CameraEnv
 from lima2_core.service.local import LocalCamera
 from lima2_core.state.system import Phase
 from lima2_core.system.run import SystemOrder
 from lima2_core.testing.fake_camera import FIELDS, FakeCamera, FakeCameraParams, told_of
+from processing.outputs.master import MasterOutput
 from tests.integration.coordinated import Simulated, comes_to
 
 DETECTOR = "entry_0000/instrument/detector"
@@ -31,7 +33,9 @@ def run(folder, n_receivers=1, *, camera=None, gaps=(), **processing):
         },
     )
     with closing(Simulated(n_receivers, plugin=camera.plugin)) as system:
+        system.given.append(MasterOutput())
         taken = system.begin(order)
+        system.given.clear()
         assert comes_to(taken, Phase.DONE, Phase.INCOMPLETE)
 
 
@@ -48,6 +52,17 @@ def test_it_stands_beside_frames_of_the_camera_and_beside_processed_ones(tmp_pat
     for prefix in ("raw", "made"):
         assert bunches(tmp_path, prefix, 0) == [1000, 1002, 1004]
         assert bunches(tmp_path, prefix, 1) == [1001, nothing, 1005]
+
+
+@pytest.mark.parametrize("receivers", [1, 2, 3])
+def test_the_master_shows_it_in_the_order_of_frames(tmp_path, receivers):
+    run(tmp_path, receivers, gaps=[3])
+
+    for prefix in ("raw", "made"):
+        with h5py.File(tmp_path / f"{prefix}_master.h5") as file:
+            shown = file[f"{TOLD}/bunch_id"][()].tolist()
+        assert shown == [1000, 1001, 1002, 2**64 - 1, 1004, 1005]
+        assert validate(tmp_path / f"{prefix}_master.h5").anomalies == []
 
 
 def test_a_sum_of_frames_has_none_as_each_of_them_has_its_own(tmp_path):

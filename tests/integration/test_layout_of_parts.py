@@ -8,6 +8,7 @@ import hdf5plugin  # noqa: F401  registers the filters
 import numpy as np
 import pytest
 
+from client.validate import validate
 from lima2_core import registry
 from lima2_core.camera.api import CameraEnv
 from lima2_core.camera.dispatch import Share
@@ -182,17 +183,48 @@ def test_a_frame_that_is_lost_reads_as_no_value_everywhere(take):
     made, _ = shown(folder, "lima2")
 
     assert (made[1] == -(2**15)).all()
+    assert validate(folder / "lima2_master.h5").anomalies == []
     assert (frame_of(run, "frame", 1).data == -(2**15)).all()
     assert not (made[0] == -(2**15)).all()
 
 
-def test_sums_have_the_sum_of_marks_between_the_modules(take):
+def test_sums_have_no_value_between_the_modules(take):
     _, folder = take(2, accumulation={"enabled": True, "nb_frames": FRAMES})
 
     made, _ = shown(folder, "lima2")
 
     assert made.shape == (1, *SHAPE)
-    assert set(np.unique(made[0, :, 1030:1100])) == set(np.unique(made[0, :514, 256:258]))
+    assert (made[0, :, 1030:1100] == -(2**31)).all()
+    assert (made[0, :514, 256:258] == -(2**31)).all()
+
+
+@pytest.mark.parametrize("n", [1, 2])
+def test_files_tell_how_photons_were_made_and_how_no_value_reads(take, files, n):
+    _, folder = take(n, photons={"output": "float32"})
+
+    paths = [folder / "lima2_master.h5", *folder.glob("lima2_?_00000.h5")]
+    assert len(paths) == n + 1
+    for path in paths:
+        with h5py.File(path) as file:
+            detector = file[DETECTOR]
+            assert np.isnan(detector["data"].attrs["no_value"])
+            assert detector["data"].attrs["saturated_value"] == np.inf
+            assert detector["saturation_value"][()] == np.finfo("f4").max
+            told = detector["photon_conversion"]
+            assert told["calibration_path"].asstr()[()] == str(files / "calibration.h5")
+            assert told["gain_units"].asstr()[()] == "ADU/photon"
+            assert told["energy_kev"][()] == 12.4
+            assert told["device"].asstr()[()] == "numpy"
+    with h5py.File(paths[0]) as file:
+        told = file[DETECTOR]["photon_conversion"]
+        if n == 1:
+            assert told["module_ids"][()].tolist() == [100, 101, 102, 103]
+        else:
+            own = [told[f"by_receiver/{k}/module_ids"][()].tolist() for k in range(n)]
+            assert own == [[100, 101], [102, 103]]
+    with h5py.File(folder / "raw_master.h5") as file:
+        assert "no_value" not in file[DETECTOR]["data"].attrs
+        assert "photon_conversion" not in file[DETECTOR]
 
 
 def test_rectangles_that_overlap_are_refused(take):

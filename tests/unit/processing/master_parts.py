@@ -1,9 +1,12 @@
 """A system without receivers: files written by hand, a ledger filled by hand, and their master."""
 
+from dataclasses import replace
+
 import h5py
 import hdf5plugin  # noqa: F401  registers the filters
 import numpy as np
 
+from lima2_core.data.fields import fields_dtype
 from lima2_core.data.frame import Frame, FrameSpec, Gap, Validity
 from lima2_core.data.geometry import Placement
 from lima2_core.data.rows import ROW_RECORD
@@ -37,19 +40,32 @@ class ManualClock:
 class Writer:
     """The files of one receiver."""
 
-    def __init__(self, params, spec, expected_rows, clock):
+    def __init__(self, params, spec, expected_rows, clock, fields=(), details=None):
         self.params = params
         self.spec = spec
         self.rows = 0
         self.task = EncodeChunk(params)
         self.task.resolve(spec)
+        self.fields = fields
         self.sink = Hdf5Sink(
-            params, spec, FileMetadata(AcqId("0b3e")), expected_rows=expected_rows, clock=clock
+            params,
+            spec,
+            FileMetadata(AcqId("0b3e"), **(details or {})),
+            expected_rows=expected_rows,
+            fields=fields,
+            clock=clock,
         )
         self.sink.open()
 
     def write(self, idx, pixels, gap):
-        value = Gap(idx, gap) if gap else self.task.process(Frame(idx, pixels))
+        told = None
+        if self.fields:
+            told = np.zeros(1, fields_dtype(self.fields))[0]
+            for field in self.fields:
+                value = 1000 * (1 + self.params.filename_rank) + idx
+                told[field.name] = np.full(field.shape, value, "u8").astype(field.dtype)
+        frame = Frame(idx, pixels, fields=told)
+        value = Gap(idx, gap) if gap else self.task.process(frame)
         self.sink.write([Row(self.rows, idx, value)])
         self.rows += 1
         return self.rows - 1
@@ -60,6 +76,8 @@ class Parts:
 
     Args:
         placements: of the parts, if every receiver has one of each frame.
+        fields: what the camera tells of every frame, by receiver.
+        details: marks and collections of the files.
     """
 
     def __init__(
@@ -74,12 +92,17 @@ class Parts:
         expected_rows=None,
         metadata=None,
         fill=0,
+        dtype="u2",
+        fields=(),
+        details=None,
         **saving,
     ):
         self.clock = ManualClock()
-        self.spec = FrameSpec(shape, np.dtype("u2"), unit="counts")
+        self.spec = FrameSpec(shape, np.dtype(dtype), unit="counts")
         self.placements = tuple(placements)
         self.fill = fill
+        self.fields = fields or ((),) * receivers
+        self.details = details or {}
         saving = {"base_path": str(folder), "nb_frames_per_file": 4, **saving}
         self.params = [
             SavingParams(enabled=True, filename_rank=rank, **saving) for rank in range(receivers)
@@ -89,8 +112,8 @@ class Parts:
             self.sizes = [(shape[1] // 2, shape[2] // 2)] * receivers
             specs = [FrameSpec((shape[0], *size), self.spec.dtype) for size in self.sizes]
         self.writers = [
-            Writer(params, spec, expected_rows, self.clock)
-            for params, spec in zip(self.params, specs, strict=True)
+            Writer(params, spec, expected_rows, self.clock, fields, self.details)
+            for params, spec, fields in zip(self.params, specs, self.fields, strict=True)
         ]
         self.ledger = Ledger(expected, receivers if placements else 1)
         self.flushed = {}
@@ -105,7 +128,14 @@ class Parts:
         saved = SavedView(
             name="frame",
             spec=self.spec,
-            files=tuple(p.saved_files(s) for p, s in zip(self.params, specs, strict=True)),
+            files=tuple(
+                replace(
+                    params.saved_files(spec),
+                    frame_fields={one.name: one.to_tree() for one in fields},
+                    **self.details,
+                )
+                for params, spec, fields in zip(self.params, specs, self.fields, strict=True)
+            ),
             placements=self.placements,
             part_specs=tuple(specs),
             ledger=self.ledger,
@@ -137,7 +167,7 @@ class Parts:
     def image(self, idx):
         """What frame ``idx`` shows: every pixel of every frame is different."""
         count = int(np.prod(self.spec.shape))
-        return (np.arange(count).reshape(self.spec.shape) + 1 + count * idx).astype("u2")
+        return (np.arange(count).reshape(self.spec.shape) + 1 + count * idx).astype(self.spec.dtype)
 
     def deliver(self, receiver, *indices, gap=None):
         """A receiver writes frames, or gaps in their places, and tells of them."""

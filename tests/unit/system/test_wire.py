@@ -1,6 +1,7 @@
 """What crosses processes comes out as it went in; what is something else is refused."""
 
 import json
+import math
 from dataclasses import replace
 
 import numpy as np
@@ -47,6 +48,22 @@ def over_the_wire(tree):
 
 def test_orders_cross():
     assert order_from_tree(over_the_wire(order_to_tree(ORDER))) == ORDER
+
+
+def test_what_files_tell_of_frames_crosses():
+    description = describe(saved=("frame",))
+    files = replace(
+        description.saved["frame"].files,
+        marks={"no_value": -32768, "saturated_value": math.inf},
+        collections={"photon_conversion": {"energy_kev": 12.4, "module_ids": [3, 4]}},
+        frame_fields={"bunch_id": {"dtype": "<u8", "shape": [2, 3], "unit": "", "doc": "x"}},
+    )
+    saved = {"frame": replace(description.saved["frame"], files=files)}
+    description = replace(description, saved=saved)
+
+    tree = over_the_wire(description_to_tree(description))
+
+    assert description_from_tree(tree).saved == saved
 
 
 def test_an_order_is_not_deferred_unless_it_says_so():
