@@ -19,7 +19,7 @@ from pathlib import Path
 
 import numpy as np
 
-from processing.kernels import loops, marked_loops
+from processing.kernels import hit_loops, loops, marked_loops
 from processing.kernels.compiled import KERNELS
 from processing.kernels.jit import warm_up
 
@@ -51,7 +51,7 @@ def fill_apart() -> None:
 def _stamps() -> list[Path]:
     """Files that say that the cache was filled by these kernels, here or in the user's cache."""
     source = Path(loops.__file__)
-    times = [Path(str(one.__file__)).stat().st_mtime_ns for one in (loops, marked_loops)]
+    times = [Path(str(one.__file__)).stat().st_mtime_ns for one in (loops, marked_loops, hit_loops)]
     state = f"{sys.version} {version('numba')} {times} {DTYPES}"
     name = f"lima2_kernels-{hashlib.sha256(state.encode()).hexdigest()[:16]}.done"
     return [source.parent / "__pycache__" / name, Path.home() / ".cache" / "lima2" / name]

@@ -23,9 +23,11 @@ from processing.tasks.encode_chunk import EncodeChunk
 from processing.tasks.protect_countrate import ProtectCountrate
 from processing.tasks.reduce_rois import ProjectRois, ReduceRois
 from processing.tasks.reshape_image import ReshapeImage
+from processing.tasks.sparsify import Sparsify
 
 ROWS, COLS = 12, 16
 SPEC = FrameSpec((2, ROWS, COLS), np.dtype(np.uint16))
+ONE_BAND = FrameSpec((1, ROWS, COLS), np.dtype(np.uint16))
 TINY = FrameSpec((1, 1, 1), np.dtype(np.uint16))
 R0 = ReceiverIdx(0)
 RECT = RectParams(topleft=PointParams(x=2, y=3), dimensions=PointParams(x=5, y=4))
@@ -71,6 +73,8 @@ CASES = {
     "protect_countrate": TaskCase(
         lambda: ProtectCountrate(CountrateProtectionParams(enabled=True), 1.0, ()), SPEC
     ),
+    "sparsify": TaskCase(lambda: Sparsify(30.0), ONE_BAND, refused=[SPEC]),
+    "sparsify-crowd": TaskCase(Sparsify, ONE_BAND, refused=[SPEC]),
     **{
         f"encode_chunk-{compression}": TaskCase(
             lambda compression=compression: encode_chunk(compression),
