@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from camera_plugins.jungfrau.backend import first_number
 from camera_plugins.jungfrau.engine import EngineSetup, spare_buffers, wanted_buffers
 from camera_plugins.jungfrau.params import JungfrauParams
-from camera_plugins.jungfrau.wire import header_of
+from camera_plugins.jungfrau.wire import HEADER, header_of
 from lima2_core.camera.api import CameraMessage, FrameSource, SourceRequest
 from lima2_core.camera.dispatch import Share, frames_share
 from lima2_core.clock import Clock
@@ -32,6 +32,8 @@ log = logging.getLogger(__name__)
 
 STOP_WAIT_S: Final = 0.2
 """How long an interrupted source waits to be told how many frames the detector exposed."""
+NO_MODULE: Final = 0xFFFF
+"""Id of a port of which nothing came."""
 _TICK_S: Final = 1e-7
 _LOOK_S: Final = 0.05
 """How often a quiet source looks whether it has to go on waiting."""
@@ -147,6 +149,12 @@ class JungfrauSource(FrameSource):
                 np.dtype("u1"),
                 (len(setup.addresses), mask_bytes),
                 doc="by port, bit p of the bytes (lowest first) = packet p came",
+            ),
+            FrameField(
+                "module_ids",
+                np.dtype("<u2"),
+                (len(setup.addresses),),
+                doc="by port, of the module that sent it; 65535 = nothing of the port came",
             ),
         )
 
@@ -301,6 +309,9 @@ class JungfrauSource(FrameSource):
         record["daq_info"] = header["daq_info"]
         record["packets"] = received.packets
         record["packet_mask"] = np.packbits(received.mask, axis=1, bitorder="little")
+        ports = received.ports
+        ids = np.ascontiguousarray(ports["header"]).view(HEADER)["module_id"].reshape(-1)
+        record["module_ids"] = np.where(ports["packets"] > 0, ids, NO_MODULE)
         told: np.void = record[0]
         return told
 

@@ -16,6 +16,7 @@ from lima2_core.errors import ParamError, PluginError
 from lima2_core.flow.task import Transform
 from processing.jungfrau.calibration import Calibration, load_calibration
 from processing.jungfrau.layout import load_layout
+from processing.jungfrau.module_ids import ModuleIdCheck
 from processing.jungfrau.params import PhotonsParams
 from processing.kernels.jungfrau import NumpyPhotons, PhotonKernel
 from processing.kernels.marks import Marks
@@ -71,6 +72,7 @@ class ConvertPhotons(Transform):
         chosen = self._chosen(calibration)
         self.module_ids = tuple(calibration.module_ids[n] for n in chosen)
         """Of the modules in the frames, in their order."""
+        self._ids = ModuleIdCheck(self.module_ids, calibration.module_ids)
         self._check(spec, len(chosen))
         rows = params.module_rows
         placing = self._place(spec, len(chosen), rows)
@@ -118,6 +120,7 @@ class ConvertPhotons(Transform):
         return (f"photons are computed by {self.device}",)
 
     def process(self, frame: Frame) -> Frame:
+        self._ids.look(frame)
         lease, out = self.buffers.take()
         self.kernel.apply(np.ascontiguousarray(frame.data), out)
         return replace(frame, data=out, lease=lease, keepable=True)

@@ -108,6 +108,23 @@ def test_fields_tell_of_the_packets(make_rig):
     assert [int(frame.fields["bunch_id"]) for frame in frames] == [0, 1, 2]
     assert [int(frame.fields["detector_time"]) for frame in frames] == [0, 20_000, 40_000]
     assert frames[0].fields["packet_mask"].tolist() == [[1], [1]]
+    assert frames[0].fields["module_ids"].tolist() == [1234, 1234]
+
+
+def test_a_port_of_which_nothing_came_has_no_module_id(make_rig):
+    faults = [f"drop:frame=1,packet={n},port=1" for n in (0, 1)]
+    made = case({"emulator": {"faults": faults}}, interfaces="2")
+    rig = make_rig(made)
+
+    rig.prepare(made.params(nb_frames=3))
+    rig.control.start()
+    frames = []
+    while len(frames) < 3:
+        frames += rig.sources[0].next_frames(1.0)
+
+    told = [frame.fields["module_ids"].tolist() for frame in frames]
+    assert [1234, 0xFFFF] in told
+    assert [1234, 1234] in told
 
 
 def test_counters_tell_what_became_of_packets(make_rig):

@@ -230,3 +230,47 @@ def test_the_device_is_reported(files):
     convert.resolve(ONE)
 
     assert convert.device == f"{device.name} ({device.driver})"
+
+
+def told_by(ids, idx=7):
+    dtype = np.dtype([("bunch_id", "<u8"), ("module_ids", "<u2", (len(ids),))])
+    fields = np.zeros(1, dtype)[0]
+    fields["module_ids"] = ids
+    return Frame(idx, words(2), fields=fields)
+
+
+@pytest.mark.parametrize(
+    ("ids", "words"),
+    [
+        ([100, 101], ""),
+        ([100, 100, 101, 101], ""),
+        ([0xFFFF, 101], ""),
+        ([0, 0], ""),
+        ([100, 101, 102], ""),
+        (
+            [101, 100],
+            "frame 7 comes from modules 101, 100, and the calibration of modules 100, 101",
+        ),
+        ([0xFFFF, 0xFFFF, 0xFFFF, 5], "modules ?, 5, and"),
+    ],
+)
+def test_frames_of_other_modules_than_the_calibration_are_told_once(files, caplog, ids, words):
+    made = task(files["two"], device="numpy")
+    made.resolve(TWO)
+
+    for _ in range(2):
+        made.process(told_by(ids))
+
+    told = [record.getMessage() for record in caplog.records if "comes from" in record.getMessage()]
+    assert len(told) == (1 if words else 0)
+    assert all(words in one for one in told)
+
+
+def test_ids_that_were_never_given_are_not_compared(tmp_path, caplog):
+    path = saved(tmp_path, calibration(2, module_ids=(0, 1)))
+    made = task(path, device="numpy")
+    made.resolve(TWO)
+
+    made.process(told_by([101, 100]))
+
+    assert not [record for record in caplog.records if "comes from" in record.getMessage()]
