@@ -23,7 +23,7 @@ from processing.outputs.master_plan import (
     receiver_file,
 )
 from processing.outputs.master_reserve import Reserve
-from processing.sinks.hdf5 import HDF5_ERRORS
+from processing.sinks.hdf5_rows import HDF5_ERRORS
 
 if TYPE_CHECKING:
     from processing.outputs.master_writer import MasterWriter

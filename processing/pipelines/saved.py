@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from lima2_core.flow.pipeline import Counter
-from processing.sinks.hdf5 import Hdf5Sink
+from processing.sinks.hdf5_rows import RowFilesSink
 
 
 class Saved:
     """Frames that are safe in files, as a counter of the pipeline; never ahead of ``before``."""
 
-    def __init__(self, sink: Hdf5Sink | None, before: Counter) -> None:
+    def __init__(self, sink: RowFilesSink[Any] | None, before: Counter) -> None:
         self._sink = sink
         self._before = before
 

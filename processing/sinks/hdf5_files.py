@@ -1,4 +1,4 @@
-"""One file that grows: rows go in as chunks that are already packed."""
+"""Files that grow row by row; those of images, whose rows are chunks that are packed already."""
 
 from __future__ import annotations
 
@@ -24,11 +24,12 @@ _NODE_BYTES = 4096
 _MAX_RESERVE_BYTES = 2**20
 
 
-class GrowingFile:
+class RowFile:
     """A file from its first row to its last; locked against readers until then.
 
     It is flushed by writing what HDF5 holds back to the operating system: this survives the
-    death of the process, not a failure of the power.
+    death of the process, not a failure of the power. What a row has besides its class, a
+    subclass writes.
 
     Args:
         draft: name of the file until it is locked; what is there is overwritten.
@@ -40,6 +41,9 @@ class GrowingFile:
     Raises:
         OSError, RuntimeError, ValueError: from every method, where the medium or HDF5 fails.
     """
+
+    keeps_empty = False
+    """Whether a file without a row stays."""
 
     def __init__(
         self, path: Path, draft: Path, image: bytes, layout: FileLayout, wall_s: float
@@ -61,32 +65,11 @@ class GrowingFile:
             os.rename(draft, path)
         finally:
             draft.unlink(missing_ok=True)  # there is none after the rename
-        self._data = self._file[layout.data].id
-        self._origin = (0,) * len(layout.frame_shape)
         self._write_time(layout.start_time, wall_s)
 
-    def add(
-        self,
-        idx: FrameIdx,
-        validity: Validity,
-        chunk: bytes | NDArray[Any] | None,
-        fields: np.void | None = None,
-    ) -> None:
-        """Write the next row; without a chunk it reads as zeros. After an error: `finish`."""
-        told = self._nothing_told if fields is None else fields
-        if self._layout.fields and told.dtype != self._nothing_told.dtype:
-            raise ValueError(f"the camera tells {told.dtype}, not what it declared")
-        if chunk is not None:
-            self._index_is_stale = True
-            self._data.write_direct_chunk((self.rows, *self._origin), chunk)
-            self._index_is_stale = False
-        self._validity.append(validity)
-        self._frame_idx.append(idx)
-        if self._layout.fields:
-            self._fields.append(told)
-        if self.rows == 0:
-            self._reserve()
-        self.rows += 1
+    def add_gap(self, idx: FrameIdx, cause: Validity) -> None:
+        """The next row has no frame. After an error: `finish`."""
+        self._note(idx, cause, self._nothing_told)
 
     def flush(self) -> None:
         """Make all rows so far readable whatever becomes of this process."""
@@ -96,13 +79,15 @@ class GrowingFile:
     def finish(self, wall_s: float) -> None:
         """Cut what was not written, close: from now on the file is for readers.
 
-        Closed in any case, as far as HDF5 can. A file without a row is removed.
+        Closed in any case, as far as HDF5 can. A file without a row is removed, if such are not
+        kept.
         """
-        if self.rows == 0:
+        if self.rows == 0 and not self.keeps_empty:
             self._discard()
             return
         with contextlib.closing(self._file):
             self._write_side_data()
+            self._write_rest()
             self._write_time(self._layout.end_time, wall_s)
             if not self._index_is_stale:
                 self._cut(self._file)
@@ -111,6 +96,26 @@ class GrowingFile:
             # and cutting would remove the one before it.
             with contextlib.closing(_opened(self.path, self._layout)) as file:
                 self._cut(file)
+
+    def _told(self, fields: np.void | None) -> np.void:
+        """What the camera told of a frame, as it is written."""
+        told = self._nothing_told if fields is None else fields
+        if self._layout.fields and told.dtype != self._nothing_told.dtype:
+            raise ValueError(f"the camera tells {told.dtype}, not what it declared")
+        return told
+
+    def _note(self, idx: FrameIdx, validity: Validity, told: np.void) -> None:
+        """The next row is complete."""
+        self._validity.append(validity)
+        self._frame_idx.append(idx)
+        if self._layout.fields:
+            self._fields.append(told)
+        if self.rows == 0:
+            self._reserve()
+        self.rows += 1
+
+    def _write_rest(self) -> None:
+        """Write what only complete files have."""
 
     def _cut(self, file: h5py.File) -> None:
         if self.rows < self._layout.rows:
@@ -126,21 +131,13 @@ class GrowingFile:
             self.path.unlink(missing_ok=True)
 
     def _per_row(self) -> list[str]:
+        """Datasets with an entry for each row."""
         layout = self._layout
         side = [layout.validity, layout.frame_idx] if layout.with_frame_idx else [layout.validity]
-        return [layout.data, *side, *(layout.field(field.name) for field in layout.fields)]
+        return [*side, *(layout.field(field.name) for field in layout.fields)]
 
     def _reserve(self) -> None:
-        """Take space on the medium for all that HDF5 will write besides frames.
-
-        With the first row everything got its place in the file, ahead of the second frame. On a
-        full disk it can then still be written, and with it the frames before are readable.
-        """
-        self.flush()
-        size_bytes = self._file.id.get_filesize()
-        # Not every file system can; where the disk is full, the next row tells.
-        with contextlib.suppress(OSError):
-            os.posix_fallocate(self._file.id.get_vfd_handle(), 0, size_bytes)
+        """Take space on the medium for all that HDF5 will write besides frames."""
 
     def _write_side_data(self) -> None:
         if not self._validity:
@@ -165,6 +162,46 @@ class GrowingFile:
     def _write_time(self, path: str, wall_s: float) -> None:
         local = datetime.fromtimestamp(wall_s).astimezone()
         self._file[path][()] = local.isoformat(timespec="milliseconds")
+
+
+class GrowingFile(RowFile):
+    """A file of images: one chunk for each, already packed. See `RowFile`."""
+
+    def __init__(
+        self, path: Path, draft: Path, image: bytes, layout: FileLayout, wall_s: float
+    ) -> None:
+        super().__init__(path, draft, image, layout, wall_s)
+        self._data = self._file[layout.data].id
+        self._origin = (0,) * len(layout.frame_shape)
+
+    def add(
+        self,
+        idx: FrameIdx,
+        validity: Validity,
+        chunk: bytes | NDArray[Any],
+        fields: np.void | None = None,
+    ) -> None:
+        """Write the next row. After an error: `finish`."""
+        told = self._told(fields)
+        self._index_is_stale = True
+        self._data.write_direct_chunk((self.rows, *self._origin), chunk)
+        self._index_is_stale = False
+        self._note(idx, validity, told)
+
+    def _per_row(self) -> list[str]:
+        return [self._layout.data, *super()._per_row()]
+
+    def _reserve(self) -> None:
+        """Take space on the medium for all that HDF5 will write besides frames.
+
+        With the first row everything got its place in the file, ahead of the second frame. On a
+        full disk it can then still be written, and with it the frames before are readable.
+        """
+        self.flush()
+        size_bytes = self._file.id.get_filesize()
+        # Not every file system can; where the disk is full, the next row tells.
+        with contextlib.suppress(OSError):
+            os.posix_fallocate(self._file.id.get_vfd_handle(), 0, size_bytes)
 
 
 def _opened(path: Path, layout: FileLayout) -> h5py.File:

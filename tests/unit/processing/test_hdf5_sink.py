@@ -21,7 +21,8 @@ from lima2_core.ids import AcqId
 from lima2_core.testing.fake_camera import FIELDS, told_of
 from processing.codecs import CODECS
 from processing.saving import FileMetadata, SavingParams
-from processing.sinks.hdf5 import FLUSH_PERIOD_S, Hdf5Sink
+from processing.sinks.hdf5 import Hdf5Sink
+from processing.sinks.hdf5_rows import FLUSH_PERIOD_S
 from processing.tasks.encode_chunk import EncodeChunk
 
 DETECTOR = "entry_0000/instrument/detector"

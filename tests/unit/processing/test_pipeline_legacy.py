@@ -18,7 +18,7 @@ from lima2_core.ids import AcqId
 from lima2_core.schema import schema_text
 from processing.pipelines.failing import PLUGIN as FAILING
 from processing.pipelines.legacy import PLUGIN, LegacyParams
-from processing.sinks.hdf5 import Hdf5Stats
+from processing.sinks.hdf5_rows import Hdf5Stats
 
 SPEC = FrameSpec((1, 12, 15), np.dtype(np.uint16))
 OUR_OWN_GROUPS = {"photons", "pedestal", "geometry", "taps", "saving_input"}
