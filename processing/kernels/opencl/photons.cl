@@ -92,20 +92,51 @@ int place_of(int row, int col, __global const int *places)
     return place[0] + (down + GAP * (down / CHIP)) * place[1] + (col + GAP * (col / CHIP)) * place[2];
 }
 
+/* Around the caches, where the compiler and the place allow it: nobody reads the result soon, and
+ * a line that is not there need not be read before it is written. */
+void store16(out16_t result, __global out_t *to)
+{
+#if defined(__has_builtin)
+#if __has_builtin(__builtin_nontemporal_store)
+    if (((size_t)to & (sizeof(out16_t) - 1)) == 0) {
+        __builtin_nontemporal_store(result, (__global out16_t *)to);
+        return;
+    }
+#endif
+#endif
+    vstore16(result, 0, to);
+}
+
+/* Fetch what the pixel of another stage needs: its maps are far from those of G0, and waiting for
+ * them would take as long as a hundred other pixels. */
+void fetch(ushort word, int pixel, __global const map_t *offset, __global const map_t *factor)
+{
+#if defined(__has_builtin)
+#if __has_builtin(__builtin_prefetch)
+    const int at = pixel + (word >> 15 ? 2 : 1) * PIXELS;
+    __builtin_prefetch((const void *)(size_t)(offset + at));
+    __builtin_prefetch((const void *)(size_t)(factor + at));
+#endif
+#endif
+}
+
 /* For CPUs: a row of a module per item. Nearly all pixels are in G0, so a straight pass that the
- * vector units like comes first, and a second one where a word of another stage was met. */
+ * vector units like comes first. Words of other stages are noted and converted at the end. */
 __kernel void convert_rows(__global const ushort *restrict raw, __global const map_t *offset,
                            __global const map_t *factor, __global out_t *out,
                            __global const int *places, float4 scale, out_t no_value, out_t saturated)
 {
     const int row = get_global_id(0);
+    const int row_first = row * COLS;
     const int col_step = places[3 * (row / ROWS) + 2];
     const int row_start = place_of(row, 0, places);
-    for (int start = 0; start < COLS; start += 64) {
-        const int first = row * COLS + start;
+    ushort switched[COLS];
+    int count = 0;
+    for (int start = 0; start < COLS; start += CHIP) {
+        const int first = row_first + start;
         const int target = row_start + (start + GAP * (start / CHIP)) * col_step;
         ushort16 seen = 0;
-        for (int n = 0; n < 64; n += 16) {
+        for (int n = 0; n < CHIP; n += 16) {
             const ushort16 words = vload16(0, raw + first + n);
             seen |= words;
 #ifdef MAPS_16
@@ -124,7 +155,7 @@ __kernel void convert_rows(__global const ushort *restrict raw, __global const m
             const out16_t result = rounded16(value);
 #endif
             if (col_step == 1) {
-                vstore16(result, 0, out + target + n);
+                store16(result, out + target + n);
             } else {
                 out_t lanes[16];
                 vstore16(result, 0, lanes);
@@ -135,17 +166,25 @@ __kernel void convert_rows(__global const ushort *restrict raw, __global const m
         const ushort8 half8 = seen.lo | seen.hi;
         const ushort4 half4 = half8.lo | half8.hi;
         const ushort2 half2 = half4.lo | half4.hi;
-        if ((half2.x | half2.y) & 0xC000) {
-            /* Few of them switched: four are passed over at a time. */
-            for (int n = first; n < first + 64; n += 4) {
-                if (!(as_ulong(vload4(0, raw + n)) & 0xC000C000C000C000UL))
-                    continue;
-                for (int at = n; at < n + 4; at++)
-                    if (raw[at] & 0xC000)
-                        out[target + (at - first) * col_step] =
-                            photons(raw[at], at, offset, factor, scale, no_value, saturated);
+        if (!((half2.x | half2.y) & 0xC000))
+            continue;
+        /* Few of them switched: four are passed over at a time. */
+        for (int n = start; n < start + CHIP; n += 4) {
+            if (!(as_ulong(vload4(0, raw + row_first + n)) & 0xC000C000C000C000UL))
+                continue;
+            for (int col = n; col < n + 4; col++) {
+                const ushort word = raw[row_first + col];
+                if (word & 0xC000) {
+                    fetch(word, row_first + col, offset, factor);
+                    switched[count++] = col;
+                }
             }
         }
+    }
+    for (int n = 0; n < count; n++) {
+        const int col = switched[n], at = row_first + col;
+        out[row_start + (col + GAP * (col / CHIP)) * col_step] =
+            photons(raw[at], at, offset, factor, scale, no_value, saturated);
     }
 }
 
