@@ -181,6 +181,11 @@ class Run:
         return float(self._device.call(wire.ADD_NOTE, json.dumps(asked)))
 
     @property
+    def readings(self) -> Mapping[str, Mapping[str, float]]:
+        """What pipelines tell besides frames, by receiver and name; the drift of a pedestal."""
+        return dict(json.loads(self._device.read(wire.READINGS)))
+
+    @property
     def notes(self) -> Mapping[str, Mapping[str, Any]]:
         """The newest note of every name: value, unit, time (seconds since 1970), and count."""
         return dict(json.loads(self._device.read(wire.NOTES)))

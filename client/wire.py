@@ -76,6 +76,7 @@ PARAMETERS, SOURCES, STREAMS = "parameters", "sources", "streams"
 GET_FRAME, READ_LEDGER = "getFrame", "readLedger"
 READ_SOURCE_LEDGER = "readSourceLedger"
 NOTES, ADD_NOTE = "notes", "addNote"
+READINGS = "readings"
 OPEN_CURSOR, READ_CURSOR, CLOSE_CURSOR = "openCursor", "readCursor", "closeCursor"
 
 SETTLED_PHASES = ("ending", "done", "incomplete", "discarded")

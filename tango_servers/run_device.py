@@ -221,6 +221,16 @@ class Lima2Run(Device):
     def stuck(self) -> str:
         return wire_text(self.front_run.stuck)
 
+    @attribute(
+        dtype=str,
+        label="Readings",
+        doc="What pipelines tell besides frames, such as a drift, by receiver and name (JSON)",
+    )
+    def readings(self) -> str:
+        members = self.front_run.run.members if self.front_run.there else ()
+        told = {one.name: dict(one.status.readings) for one in members if one.status is not None}
+        return json.dumps({name: values for name, values in told.items() if values})
+
     # What it was asked for, and what it gives
 
     @attribute(dtype=str, label="Parameters", doc="Asked for, applied, and how it is done (JSON)")

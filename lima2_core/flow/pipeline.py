@@ -207,6 +207,10 @@ class Pipeline:
         for tap in self.taps.values():
             tap.clear()
 
+    def readings(self) -> dict[str, float]:
+        """What its sinks want to tell."""
+        return {name: value for lane in self.lanes for name, value in lane.sink.readings().items()}
+
     def progress(self) -> dict[str, int]:
         """Counters by name; none is seen ahead of those before it in the flow."""
         values = {name: self.counters[name].value for name in reversed(list(self.counters))}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from lima2_core.data.frame import Gap
@@ -60,3 +60,7 @@ class Sink(ABC):
 
     def abort(self) -> None:
         """End after a failure: keep what was written so far readable; must not raise."""
+
+    def readings(self) -> Mapping[str, float]:
+        """What users may want to know while it works, by names with units; from any thread."""
+        return {}

@@ -82,6 +82,8 @@ class RunStatus:
     """Rows safe in files, by saved source."""
     queues: Mapping[str, tuple[int, int]] = field(default_factory=dict)
     """Level and capacity of each queue, in the order of the flow."""
+    readings: Mapping[str, float] = field(default_factory=dict)
+    """What the pipeline tells besides, by names with units."""
     error: str = ""
     error_code: str = ""
     """Class of the error: the code of a `Lima2Error`."""

@@ -92,6 +92,7 @@ class RunReporter:
             counters=dict(run.progress()),
             flushed={name: saved.flushed() for name, saved in run.pipeline.saved.items()},
             queues=queues,
+            readings=run.pipeline.readings(),
             error=str(run.error) if run.error is not None else "",
             error_code=run.error.code if run.error is not None else "",
             memory_bytes=used,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -130,6 +130,7 @@ class FollowSink(Sink):
         self._follower = PedestalFollower(pedestal, rms, params.window)
         self._give = give
         self._new = 0
+        self._drift = Drift(0, 0.0, 0.0)
 
     def write(self, rows: Sequence[Row]) -> None:
         params = self._params
@@ -145,13 +146,22 @@ class FollowSink(Sink):
         if self._new >= max(1, params.window // _UPDATES):
             self._new = 0
             self._give(self._follower.pedestal)
+            self._drift = self._follower.drift()
 
     def drift(self) -> Drift:
-        """How far the pedestal has moved in this run."""
-        return self._follower.drift()
+        """How far the pedestal had moved in this run when it was last handed on."""
+        return self._drift
+
+    def readings(self) -> Mapping[str, float]:
+        drift = self._drift
+        return {
+            "dark_frames": drift.dark_frames,
+            "pedestal_drift_median_adu": drift.median,
+            "pedestal_drift_largest_adu": drift.largest,
+        }
 
     def close(self) -> None:
-        drift = self.drift()
+        drift = self._drift = self._follower.drift()
         log.info(
             "the G0 pedestal drifted by %.2f ADU (median; single pixels up to %.1f) over %d dark "
             "frames",

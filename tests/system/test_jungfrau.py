@@ -1,6 +1,7 @@
 """A whole JUNGFRAU system: emulator, UDP, receivers, files, front; round robin and parts."""
 
 import socket
+from dataclasses import replace
 
 import h5py
 import hdf5plugin  # noqa: F401  the filters of the frames
@@ -139,6 +140,27 @@ def test_a_pedestal_of_emulated_dark_runs_is_used_by_the_next_run(single, tmp_pa
     assert np.allclose(
         np.squeeze(first.data)[np.squeeze(there)], expected[there], rtol=1e-5, atol=1e-3
     )
+
+
+def test_the_drift_of_a_followed_pedestal_is_told(single, tmp_path):
+    known = calibration()
+    path = saved(tmp_path, known, "known.h5")
+    moved = saved(tmp_path, replace(known, pedestal=known.pedestal + np.float32(3)), "moved.h5")
+    follow = {"enabled": True, "dark_every": 2, "window": 10}
+    lima = lima_of(
+        single,
+        {PROC + "photons": {"enabled": True, "calibration_path": path, "follow": follow}},
+        **{
+            "readout_rows": 512,
+            "emulator.images": "dark",
+            "emulator.calibration_path": moved,
+        },
+    )
+    run = lima.acquire(nb_frames=60, exposure_s=0.02)
+
+    (told,) = run.readings.values()
+    assert told["dark_frames"] == 30
+    assert told["pedestal_drift_median_adu"] == pytest.approx(3 * (1 - 0.9**30), abs=0.1)
 
 
 def test_raw_words_saved_beside_photons_give_the_same_photons_when_played(single, tmp_path):
