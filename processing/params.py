@@ -89,13 +89,14 @@ class CountrateProtectionParams(ParamsModel):
     args: tuple[str, ...] = ()
     """Its arguments."""
     max_countrate: int = quantity("counts/s", default=100_000, gt=0)
-    """Highest rate of a pixel that is allowed."""
+    """Highest rate of a pixel that is allowed; of photons, where words are converted to them."""
     pixel_capacity_override: tuple[dict[str, Any], ...] = ()
     """Accepted for the sake of clients, and not used: its meaning is not published."""
     abort_on_protection: bool = True
     """End the acquisition with an error."""
     ignore_max_value: bool = False
-    """Leave out pixels with the largest value of their type, which often marks bad ones."""
+    """Leave out pixels with the largest value of their type, which often marks bad ones; of photons,
+    saturated ones, which otherwise are above any limit."""
 
 
 class GeometryParams(ParamsModel):
