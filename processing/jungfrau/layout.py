@@ -116,6 +116,16 @@ class Layout:
         row_col = self.to_module(module).inverse().matrix
         return np.stack([row_col[1] * pitch, row_col[0] * pitch, np.zeros(3)])
 
+    def told(self) -> dict[str, dict[str, object]]:
+        """All modules by number, for files: both matrices with their rows one after the other."""
+        return {
+            str(number): {
+                "image_to_module": self.to_module(number).matrix.reshape(-1).tolist(),
+                "module_to_laboratory_mm": self.to_lab(number).reshape(-1).tolist(),
+            }
+            for number in range(len(self))
+        }
+
     def centres(self, module: int) -> NDArray[np.float64]:
         """Centres of the pixels in the laboratory, in mm.
 

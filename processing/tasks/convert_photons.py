@@ -15,7 +15,7 @@ from lima2_core.data.memory import PoolSet
 from lima2_core.errors import ParamError, PluginError
 from lima2_core.flow.task import Transform
 from processing.jungfrau.calibration import Calibration, load_calibration
-from processing.jungfrau.layout import load_layout
+from processing.jungfrau.layout import Layout, load_layout
 from processing.jungfrau.module_ids import ModuleIdCheck
 from processing.jungfrau.params import PhotonsParams
 from processing.kernels.jungfrau import NumpyPhotons, PhotonKernel
@@ -63,6 +63,7 @@ class ConvertPhotons(Transform):
         self._where = where
         self._part = part
         self._origin = origin
+        self._layout: Layout | None = None
         self.placement: Placement | None = None
         """Where the result lies in the image of the whole detector; None without a layout."""
 
@@ -93,6 +94,7 @@ class ConvertPhotons(Transform):
             "maps_16bit": params.maps_16bit,
             "double_pixels": params.double_pixels,
             "layout_path": params.layout_path,
+            **({} if self._layout is None else {"modules": self._layout.told()}),
         }
         """How photons are made, for the files."""
         hidden = placing.put(self.maps.hidden(), True)
@@ -183,7 +185,7 @@ class ConvertPhotons(Transform):
                 )
             return stacked(spec.shape, rows)
         number, parts = self._part
-        layout = load_layout(params.layout_path, where)
+        layout = self._layout = load_layout(params.layout_path, where)
         if len(layout) != modules * parts:
             raise ParamError(
                 f"it has {len(layout)} modules, whole frames have {modules * parts}; describe "

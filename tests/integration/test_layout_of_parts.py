@@ -215,6 +215,13 @@ def test_files_tell_how_photons_were_made_and_how_no_value_reads(take, files, n)
             assert told["gain_units"].asstr()[()] == "ADU/photon"
             assert told["energy_kev"][()] == 12.4
             assert told["device"].asstr()[()] == "numpy"
+            assert sorted(told["modules"]) == ["0", "1", "2", "3"]
+            # Modules lie as the layout says, wherever they were received.
+            row, col, _ = PLACES[2]
+            to_module = told["modules/2/image_to_module"][()].reshape(3, 3)
+            assert (to_module @ (row, col, 1)).tolist() == [0, 0, 1]
+            to_lab = told["modules/2/module_to_laboratory_mm"][()].reshape(3, 3)
+            assert np.allclose(to_lab @ (0, 0, 1), (col * 0.075, row * 0.075, 0))
     with h5py.File(paths[0]) as file:
         told = file[DETECTOR]["photon_conversion"]
         if n == 1:
