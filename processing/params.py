@@ -95,8 +95,8 @@ class CountrateProtectionParams(ParamsModel):
     abort_on_protection: bool = True
     """End the acquisition with an error."""
     ignore_max_value: bool = False
-    """Leave out pixels with the largest value of their type, which often marks bad ones; of photons,
-    saturated ones, which otherwise are above any limit."""
+    """Leave out pixels with the largest value of their type, which often marks bad ones; of
+    photons, saturated ones, which otherwise are above any limit."""
 
 
 class GeometryParams(ParamsModel):
