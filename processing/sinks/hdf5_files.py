@@ -42,9 +42,6 @@ class RowFile:
         OSError, RuntimeError, ValueError: from every method, where the medium or HDF5 fails.
     """
 
-    keeps_empty = False
-    """Whether a file without a row stays."""
-
     def __init__(
         self, path: Path, draft: Path, image: bytes, layout: FileLayout, wall_s: float
     ) -> None:
@@ -76,13 +73,13 @@ class RowFile:
         self._write_side_data()
         self._file.flush()
 
-    def finish(self, wall_s: float) -> None:
+    def finish(self, wall_s: float, *, keep_empty: bool = False) -> None:
         """Cut what was not written, close: from now on the file is for readers.
 
-        Closed in any case, as far as HDF5 can. A file without a row is removed, if such are not
-        kept.
+        Closed in any case, as far as HDF5 can. A file without a row is removed, unless it is to
+        be kept.
         """
-        if self.rows == 0 and not self.keeps_empty:
+        if self.rows == 0 and not keep_empty:
             self._discard()
             return
         with contextlib.closing(self._file):

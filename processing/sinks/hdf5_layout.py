@@ -7,8 +7,9 @@ made once in memory; every file starts as a copy of these bytes (see `hdf5_files
 from __future__ import annotations
 
 import uuid
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any, Self
 
 import h5py
 import numpy as np
@@ -54,7 +55,7 @@ class FileLayout:
         rows: int,
         with_frame_idx: bool,
         fields: Sequence[FrameField] = (),
-    ) -> FileLayout:
+    ) -> Self:
         """The layout that ``params`` ask for."""
         bands = spec.shape[0]
         flat = bands == 1 and params.nb_dimensions == "dim_3d_or_4d"
@@ -73,6 +74,11 @@ class FileLayout:
     def data(self) -> str:
         """Path of the frames."""
         return f"{self.detector}/data"
+
+    @property
+    def values(self) -> str:
+        """Path of the dataset with the values of pixels."""
+        return self.data
 
     @property
     def validity(self) -> str:
@@ -97,10 +103,18 @@ class FileLayout:
         return f"{self.entry}/end_time"
 
 
+MakeData = Callable[[h5py.File, Any, SavingParams, FrameSpec], None]
+"""File, its layout, and what is asked for; makes the frames and the links to them."""
+
+
 def file_image(
-    layout: FileLayout, params: SavingParams, spec: FrameSpec, metadata: FileMetadata
+    layout: FileLayout,
+    params: SavingParams,
+    spec: FrameSpec,
+    metadata: FileMetadata,
+    make_data: MakeData | None = None,
 ) -> bytes:
-    """The bytes of a file without a row.
+    """The bytes of a file without a row; with images, if nothing else ``make_data``.
 
     Raises:
         ImportError: the filter of the compression is not installed.
@@ -111,12 +125,12 @@ def file_image(
         f"lima2-{uuid.uuid4().hex}", "w", driver="core", backing_store=False, libver="earliest"
     ) as file:
         _make_groups(file, layout, params, metadata)
-        _make_data(file, layout, params, spec)
-        mark_data(file[layout.data], metadata.marks)
+        (make_data or _make_images)(file, layout, params, spec)
+        mark_data(file[layout.values], metadata.marks)
+        _make_matrix(file[layout.detector], spec)
         write_marks(file[layout.detector], metadata.marks, spec.dtype)
         _make_side_data(file, layout)
         _make_fields(file, layout)
-        _make_links(file, layout)
         file.flush()
         return bytes(file.id.get_file_image())
 
@@ -152,8 +166,10 @@ def _make_groups(
         write_tree(make_group(detector, name, "NXcollection"), tree)
 
 
-def _make_data(file: h5py.File, layout: FileLayout, params: SavingParams, spec: FrameSpec) -> None:
-    """The dataset of the frames: one chunk each, as many as the file can take."""
+def _make_images(
+    file: h5py.File, layout: FileLayout, params: SavingParams, spec: FrameSpec
+) -> None:
+    """The dataset of the frames: one chunk each, as many as the file can take; and its links."""
     shape = (layout.rows, *layout.frame_shape)
     properties = CODECS[params.compression].creation_properties((1, *layout.frame_shape))
     h5d.create(
@@ -166,7 +182,11 @@ def _make_data(file: h5py.File, layout: FileLayout, params: SavingParams, spec: 
     attrs = file[layout.data].attrs
     attrs["interpretation"] = "image"
     attrs["units"] = spec.unit
-    back = file[layout.detector].create_dataset("image_to_detector", data=spec.affine.matrix)
+    _make_links(file, layout)
+
+
+def _make_matrix(detector: h5py.Group, spec: FrameSpec) -> None:
+    back = detector.create_dataset("image_to_detector", data=spec.affine.matrix)
     back.attrs["description"] = (
         "(row, col, 1) of a pixel of the image -> (row, col, 1) on the detector, in pixels"
     )

@@ -240,7 +240,7 @@ class RowFilesSink(Sink, Generic[F]):
 
     def _finish(self, file: F) -> None:
         self._file = None  # whatever comes of it, it is not touched again
-        file.finish(self._clock.wall_s())
+        file.finish(self._clock.wall_s(), keep_empty=self._empty_files > 0)
         self._note_saved(file)
 
     def _note_saved(self, file: F) -> None:

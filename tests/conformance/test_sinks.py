@@ -1,5 +1,6 @@
 """The shipped suite over the sinks of core and pipelines."""
 
+import itertools
 from contextlib import contextmanager
 from unittest import mock
 
@@ -18,8 +19,10 @@ from lima2_core.ids import AcqId, FrameIdx, ReceiverIdx
 from lima2_core.testing.doubles import CollectSink
 from lima2_core.testing.sink_suite import SinkCase, SinkSuite
 from processing.codecs import CODECS, EncodedChunk
+from processing.hits import Hits
 from processing.saving import FileMetadata, SavingParams
 from processing.sinks.hdf5 import Hdf5Sink
+from processing.sinks.hdf5_sparse import SparseSink
 
 SPEC = FrameSpec((1, 4, 6), np.dtype(np.uint16))
 
@@ -173,5 +176,40 @@ class TestHdf5Sink(SinkSuite):
             value=lambda row: EncodedChunk(codec.encode(image(row))),
             read=read,
             expected=image,
+            broken=broken,
+        )
+
+
+class TestSparseSink(SinkSuite):
+    @pytest.fixture
+    def case(self, tmp_path):
+        params = SavingParams(enabled=True, base_path=str(tmp_path), nb_frames_per_file=8)
+        sizes = SPEC.shape[1:]
+
+        def hits(row):
+            return Hits(np.arange(row % 5 + 1, dtype=np.int32), np.full(row % 5 + 1, row, "u2"))
+
+        def read():
+            rows = {}
+            for number, path in enumerate(sorted(tmp_path.glob("*.h5"))):
+                with h5py.File(path) as file:
+                    data = file["entry_0000/instrument/detector/data"]
+                    pointers = data["frame_ptr"][()].tolist()
+                    for n, (first, last) in enumerate(itertools.pairwise(pointers)):
+                        if last > first:
+                            rows[8 * number + n] = data["intensity"][first:last]
+            return rows
+
+        @contextmanager
+        def broken():
+            full = OSError("No space left on device")
+            with mock.patch("processing.sinks.hdf5_sparse_files.SparseFile.add", side_effect=full):
+                yield
+
+        return SinkCase(
+            make=lambda: SparseSink(params, SPEC, FileMetadata(AcqId("a")), image_shape=sizes),
+            value=hits,
+            read=read,
+            expected=lambda row: hits(row).intensity,
             broken=broken,
         )
