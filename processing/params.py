@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
+from pydantic import Field
+
 from lima2_core.camera.params import BinningParams, RectParams
 from lima2_core.data.geometry import Roi
 from lima2_core.errors import ParamError
@@ -16,6 +18,18 @@ class FifoParams(ParamsModel):
 
     nb_fifo_frames: int = quantity("frames", default=100, ge=1)
     """Frames that may wait; a simulated camera waits when it is full, a real one cannot."""
+
+
+class BufferParams(ParamsModel):
+    """How much is kept to be looked at, and first sizes of the record buffers, which grow."""
+
+    nb_frames_buffer: int = quantity("frames", default=100, ge=1)
+    """Processed frames kept for getFrame."""
+    nb_input_frames_buffer: int = quantity("frames", default=100, ge=1)
+    """Input frames kept for getInputFrame."""
+    nb_roi_statistics_buffer: int = quantity("frames", default=100, ge=1)
+    nb_roi_profiles_buffer: int = quantity("frames", default=100, ge=1)
+    nb_frame_idx_buffer: int = quantity("frames", default=100, ge=1)
 
 
 class CalibrationFileParams(ParamsModel):
@@ -97,6 +111,16 @@ class CountrateProtectionParams(ParamsModel):
     ignore_max_value: bool = False
     """Leave out pixels with the largest value of their type, which often marks bad ones; of
     photons, saturated ones, which otherwise are above any limit."""
+
+
+class SparseParams(ParamsModel):
+    """What is kept of a frame in the files of ``saving_sparse``."""
+
+    threshold: float = Field(default=1.0, gt=0, allow_inf_nan=False)
+    """Smallest value of a pixel that is a hit, in the unit of the frames."""
+    by_frame: bool = True
+    """Whether files have the hits of each frame as a row of their own too, as some readers want
+    them. These rows are not compressed."""
 
 
 class GeometryParams(ParamsModel):

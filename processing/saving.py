@@ -204,6 +204,13 @@ class SavingParams(ParamsModel):
             )
 
 
+class SparseSavingParams(SavingParams):
+    """The saving block of sparse frames: their files lie beside those of images."""
+
+    filename_prefix: str = "lima2_sparse"
+    """First part of the file names."""
+
+
 def _enabled(info: ValidationInfo) -> bool:
     """Whether the block is in use: who switches it off may leave anything in it."""
     return bool(info.data.get("enabled"))

@@ -133,6 +133,13 @@ class SavedFiles:
     """How the frames were made: trees of plain values, by the name of a group."""
     frame_fields: Mapping[str, Mapping[str, object]] = field(default_factory=dict)
     """What the camera told of every frame: `FrameField.to_tree` by its name."""
+    block: str = ""
+    """Name of the group of parameters that asked for them."""
+    hits: bool = False
+    """Whether the files hold the hits of frames, not images; ``dataset`` is then a group with
+    ``index``, ``intensity`` and ``frame_ptr``, and positions are those in whole frames."""
+    threshold: float = 0
+    """What a pixel has to reach to be a hit."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,20 +2,22 @@
 
 ::
 
-    input --> convert, correct, reshape --[accumulate]--> reduce_rois, project_rois, encode_chunk
-      |                                                        |          |          |
-      +-> input_frame, frame_idx, saving_input, pedestal      frame     records     saving
+    input --> convert, correct, reshape --[accumulate]--> reduce, project, encode, sparsify
+      |                                                     |     |         |       |
+      +-> input_frame, frame_idx, saving_input, pedestal   frame  records  saving  saving_sparse
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
 from numpy.typing import NDArray
 
 from lima2_core.data.frame import FrameSpec
+from lima2_core.data.geometry import Placement
 from lima2_core.data.record import FRAME_IDX_RECORD, RecordSpec, RecordStream
 from lima2_core.flow.executor import batch_frames
 from lima2_core.flow.pipeline import INPUT, OUTPUT, Counter, Lane, Pipeline, Stage
@@ -23,17 +25,19 @@ from lima2_core.flow.plugin import BuildContext, PipelinePlugin, SourceInfo, Str
 from lima2_core.flow.record_sink import FrameIdxSink, RecordSink
 from lima2_core.flow.tap import Tap
 from lima2_core.flow.task import Reduction, Task
-from lima2_core.schema import ParamsModel, quantity
+from lima2_core.schema import ParamsModel
 from processing.calibration_files import load_map
 from processing.jungfrau.params import PedestalParams, PhotonsParams
 from processing.kernels.marks import Marks
 from processing.params import (
     AccumulationParams,
+    BufferParams,
     CalibrationFileParams,
     CountrateProtectionParams,
     FifoParams,
     GeometryParams,
     ProfilesParams,
+    SparseParams,
     StatisticsParams,
     TapsParams,
 )
@@ -48,7 +52,7 @@ from processing.pipelines.photons import (
 from processing.pipelines.preload import preload
 from processing.pipelines.saved import Saved
 from processing.pipelines.spare import SpareFrames
-from processing.saving import SavingParams
+from processing.saving import SavingParams, SparseSavingParams
 from processing.tasks.accumulate import Accumulate
 from processing.tasks.buffers import OutputBuffers, grow_within
 from processing.tasks.convert_photons import ConvertPhotons
@@ -56,18 +60,6 @@ from processing.tasks.correct_pixels import CorrectPixels
 from processing.tasks.protect_countrate import ProtectCountrate
 from processing.tasks.reduce_rois import ProjectRois, ReduceRois
 from processing.tasks.reshape_image import ReshapeImage
-
-
-class BufferParams(ParamsModel):
-    """How much is kept to be looked at, and first sizes of the record buffers, which grow."""
-
-    nb_frames_buffer: int = quantity("frames", default=100, ge=1)
-    """Processed frames kept for getFrame."""
-    nb_input_frames_buffer: int = quantity("frames", default=100, ge=1)
-    """Input frames kept for getInputFrame."""
-    nb_roi_statistics_buffer: int = quantity("frames", default=100, ge=1)
-    nb_roi_profiles_buffer: int = quantity("frames", default=100, ge=1)
-    nb_frame_idx_buffer: int = quantity("frames", default=100, ge=1)
 
 
 class LegacyParams(ParamsModel):
@@ -96,6 +88,9 @@ class LegacyParams(ParamsModel):
     """Processed frames."""
     saving_input: SavingParams = SavingParams(filename_prefix="lima2_input")
     """Frames as they came from the camera, independently of the processed ones."""
+    sparse: SparseParams = SparseParams()
+    saving_sparse: SparseSavingParams = SparseSavingParams()
+    """Of processed frames only the pixels that hold something, for frames of one band."""
 
 
 class _Builder:
@@ -152,6 +147,7 @@ class _Builder:
                 "nb_frames_processed": processed,
                 "nb_frames_saved": Saved(self.files.sinks.get("saving"), processed),
                 "nb_frames_input_saved": Saved(self.files.sinks.get("saving_input"), available),
+                "nb_frames_sparse_saved": Saved(self.files.sinks.get("saving_sparse"), processed),
             },
             queue_frames=params.fifo.nb_fifo_frames,
             files=self.files.names,
@@ -179,7 +175,7 @@ class _Builder:
             tasks.append(self.convert)
             self.memories.append(self.convert.buffers)
         tasks += self._protection(spec)
-        place = laid_out(self.convert, context) or context.placement
+        place = self._place
         mask = load_map(params.mask, spec, "mask", place)
         background = load_map(params.background, spec, "background", place)
         flatfield = load_map(params.flatfield, spec, "flatfield", place)
@@ -200,6 +196,11 @@ class _Builder:
             tasks.append(reshape)
             self.memories.append(reshape.buffers)
         return tasks, mask, spec
+
+    @property
+    def _place(self) -> Placement | None:
+        """Where frames lie in whole ones, until something reshapes them; None if they are whole."""
+        return laid_out(self.convert, self.context) or self.context.placement
 
     def _marked(self, spec: FrameSpec) -> FrameSpec:
         """Frames are of ``spec`` from here on, and their marks of its type."""
@@ -295,7 +296,7 @@ class _Builder:
         self, spec: FrameSpec, mask: NDArray[Any] | None
     ) -> tuple[list[Reduction], list[Lane]]:
         """Reductions and lanes of the processed frames."""
-        params, context = self.params, self.context
+        params = self.params
         lanes: list[Lane] = []
         if self._unchanged:
             self.taps["frame"] = self.taps["input_frame"]
@@ -312,17 +313,31 @@ class _Builder:
             self.streams[task.stream] = stream
             lanes.append(Lane(task.stream, RecordSink(stream, task.missing), task))
             tasks.append(task)
-        if params.saving.enabled:
-            expected = context.nb_expected
-            expected = None if expected is None else -(-expected // self.depth)
-            # A sum is of several frames, of which each has its own fields.
-            fields = () if self.depth > 1 else context.frame_fields
-            how = {} if self.convert is None else {"photon_conversion": self.convert.told}
-            frames = SavedFrames("frame", "saving", spec, expected, fields, self.marks, how)
-            encode, own = self.files.add(params.saving, frames)
+        for saving, own in self._savings(spec):
             lanes += own
-            tasks.append(encode)
+            tasks.append(saving)
         return tasks, lanes
+
+    def _savings(self, spec: FrameSpec) -> Iterator[tuple[Reduction, list[Lane]]]:
+        """What saves processed frames, and the lanes to the files."""
+        params, context = self.params, self.context
+        expected = context.nb_expected
+        frames = SavedFrames(
+            "frame",
+            "saving",
+            spec,
+            None if expected is None else -(-expected // self.depth),
+            # A sum is of several frames, of which each has its own fields.
+            () if self.depth > 1 else context.frame_fields,
+            self.marks,
+            {} if self.convert is None else {"photon_conversion": self.convert.told},
+        )
+        if params.saving.enabled:
+            yield self.files.add(params.saving, frames)
+        if params.saving_sparse.enabled:
+            hits = replace(frames, source="sparse", where="saving_sparse")
+            place = None if self.reshapes else self._place
+            yield self.files.add_sparse(params.saving_sparse, params.sparse, hits, place)
 
     def _roi_tasks(
         self, mask: NDArray[Any] | None

@@ -77,7 +77,7 @@ class Sparsify(Reduction):
         if least is None:
             raise ParamError(
                 f"no pixel of type {spec.dtype} reaches {self._threshold:g}; the largest is "
-                f"{np.iinfo(spec.dtype).max}",
+                f"{np.iinfo(spec.dtype).max}; take a smaller threshold",
                 path=self._threshold_path,
             )
         self._least: NDArray[Any] = least

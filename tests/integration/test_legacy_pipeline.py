@@ -197,6 +197,7 @@ def test_counters_only_grow_and_are_never_ahead_of_what_can_be_fetched(images, t
         "buffers": {"nb_frames_buffer": 200, "nb_input_frames_buffer": 200},
         "saving": saving(tmp_path, nb_frames_per_file=3),
         "saving_input": saving(tmp_path, filename_prefix="raw", nb_frames_per_file=2),
+        "saving_sparse": saving(tmp_path, filename_prefix="hits", nb_frames_per_file=4),
     }
     bench = Bench(tree, spec_of(raw))
     pipeline = bench.pipeline
@@ -208,6 +209,7 @@ def test_counters_only_grow_and_are_never_ahead_of_what_can_be_fetched(images, t
         "nb_frames_processed",
         "nb_frames_saved",
         "nb_frames_input_saved",
+        "nb_frames_sparse_saved",
     ]
 
     def send():

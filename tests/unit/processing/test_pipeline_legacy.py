@@ -21,7 +21,15 @@ from processing.pipelines.legacy import PLUGIN, LegacyParams
 from processing.sinks.hdf5_rows import Hdf5Stats
 
 SPEC = FrameSpec((1, 12, 15), np.dtype(np.uint16))
-OUR_OWN_GROUPS = {"photons", "pedestal", "geometry", "taps", "saving_input"}
+OUR_OWN_GROUPS = {
+    "photons",
+    "pedestal",
+    "geometry",
+    "taps",
+    "saving_input",
+    "sparse",
+    "saving_sparse",
+}
 
 
 def rect(x, y, width, height):
@@ -219,7 +227,17 @@ REFUSED = [
     (
         {"saving": SAVING, "saving_input": SAVING | {"filename_prefix": "lima2"}},
         "saving.filename_prefix",
-        "cannot go to files of the same name; give saving and saving_input another",
+        "saving_input and saving cannot go to files of the same name; give one of them another",
+    ),
+    (
+        {"saving": SAVING, "saving_sparse": SAVING | {"filename_prefix": "lima2"}},
+        "saving_sparse.filename_prefix",
+        "saving and saving_sparse cannot go to files of the same name",
+    ),
+    (
+        {"sparse": {"threshold": 1e10}, "saving_sparse": SAVING},
+        "sparse.threshold",
+        "no pixel of type uint32 reaches .*; the largest is 4294967295; take a smaller threshold",
     ),
     (
         {
