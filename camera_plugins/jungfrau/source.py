@@ -167,6 +167,8 @@ class JungfrauSource(FrameSource):
 
     def expected_frames(self) -> int | None:
         total, stop_at = self._params.acq.nb_frames, self._stop_at
+        if self._stop_s is not None and stop_at is None:
+            return None  # stopped, and the detector does not know where
         if stop_at is not None:
             total = min(total, stop_at) if total else stop_at
         elif not total:
@@ -239,7 +241,7 @@ class JungfrauSource(FrameSource):
     def _tail(self) -> list[Frame | Gap]:
         """Frames at the end of which nothing came, if it is known that there were some."""
         expected = self.expected_frames()
-        if expected is None or (self._stop_s is not None and self._stop_at is None):
+        if expected is None:
             return []
         if self._interrupted_s is not None and self._stop_at is None:
             return []

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from camera_plugins.jungfrau.plugin import PLUGIN
-from lima2_core.camera.api import CameraEnv, SourceRequest
+from lima2_core.camera.api import CameraEnv, CameraMessage, SourceRequest
 from lima2_core.camera.dispatch import Share
 from lima2_core.data.frame import Frame, Gap, Validity
 from lima2_core.errors import CameraError, EndOfFrames
@@ -70,6 +70,23 @@ def test_an_incomplete_frame_can_be_the_end(make_rig):
 
     assert indices(seen) == [0, 1, 2, 3]
     assert isinstance(seen[3], Gap)
+
+
+def test_a_detector_that_does_not_know_where_it_stopped_has_given_all_there_is(make_rig):
+    made = case()
+    rig = make_rig(made)
+    rig.prepare(made.params(nb_frames=1000))
+    source = rig.sources[0]
+    rig.control.start()
+    items = list(source.next_frames(1.0))
+    rig.link.sources.clear()  # the emulator knows, and would tell
+    rig.control.stop()
+
+    source.deliver(CameraMessage(rig.link.messages[-1].acq_id, "stop", {"nb_exposed": -1}))
+    items += until_the_end(source)
+
+    assert source.expected_frames() is None
+    assert indices(items) == list(range(rig.control.nb_frames_acquired()))
 
 
 def test_each_trigger_gives_its_frames_and_their_times(make_rig):
