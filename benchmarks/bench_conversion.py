@@ -44,8 +44,11 @@ MARKS = Marks.of("int16")
 Words = NDArray[np.uint16]
 
 
-def _module() -> tuple[str, Words, NDArray[np.float32], NDArray[np.float32]]:
-    """Frames of a module, pedestals and gains. Shapes: (n, 512, 1024), (3, 512, 1024)."""
+def module_frames() -> tuple[str, Words, NDArray[np.float32], NDArray[np.float32]]:
+    """What they are, frames of a module, pedestals and gains.
+
+    Shapes: (n, 512, 1024), twice (3, 512, 1024).
+    """
     path = detector_frames()
     if path is not None:
         import h5py
@@ -65,7 +68,8 @@ def _module() -> tuple[str, Words, NDArray[np.float32], NDArray[np.float32]]:
     return "generated frames", (code << 14 | adc).astype(np.uint16), pedestal, gains
 
 
-def _whole(maps: NDArray[np.float32], modules: int) -> NDArray[np.float32]:
+def whole(maps: NDArray[np.float32], modules: int) -> NDArray[np.float32]:
+    """The same maps for so many modules. Shapes: (3, 512, 1024) -> (3, pixels)."""
     return np.concatenate([maps] * modules, axis=1).reshape(3, -1)
 
 
@@ -79,8 +83,8 @@ class _PlainNumpy:
     def __init__(
         self, pedestal: NDArray[np.float32], gain: NDArray[np.float32], modules: int
     ) -> None:
-        self._pedestal = _whole(pedestal, modules)
-        self._factor = 1 / _whole(gain, modules)
+        self._pedestal = whole(pedestal, modules)
+        self._factor = 1 / whole(gain, modules)
 
     def apply(self, raw: Words, out: NDArray[Any]) -> None:
         words = raw.reshape(-1)
@@ -128,7 +132,7 @@ class _Copy:
         return 2 * COPY_BYTES * CORES
 
 
-def _image() -> Placing:
+def two_columns() -> Placing:
     """Two columns of four modules."""
     places = [{"row": 550 * (n // 2), "col": 1040 * (n % 2)} for n in range(MODULES)]
     return Layout(LayoutParams.from_tree({"modules": places})).placing()
@@ -152,17 +156,17 @@ def main() -> list[Result]:
     if device is None:
         print(f"No conversion by OpenCL: {search().reason()}", file=sys.stderr)
         return []
-    kind, frames, pedestal, gain = _module()
+    kind, frames, pedestal, gain = module_frames()
     # Different modules in each frame, as the detector has them; more than the caches hold.
     count = len(frames)
     raws = [
         np.ascontiguousarray(frames[[(first + n) % count for n in range(MODULES)]])
         for first in (0, 5, 10, 15)
     ]
-    stack, image = stacked((1, MODULES * MODULE_ROWS, MODULE_COLS)), _image()
+    stack, image = stacked((1, MODULES * MODULE_ROWS, MODULE_COLS)), two_columns()
     maps = {
         bits: photon_maps(
-            _whole(pedestal, MODULES), _whole(gain, MODULES), None, MARKS, narrow=bits == 16
+            whole(pedestal, MODULES), whole(gain, MODULES), None, MARKS, narrow=bits == 16
         )
         for bits in (32, 16)
     }
@@ -172,7 +176,7 @@ def main() -> list[Result]:
         return lambda number: kernel.apply(raws[number % len(raws)], outs[number % len(outs)])
 
     def ours(modules: int) -> NumpyPhotons:
-        parts = photon_maps(_whole(pedestal, modules), _whole(gain, modules), None, MARKS)
+        parts = photon_maps(whole(pedestal, modules), whole(gain, modules), None, MARKS)
         return NumpyPhotons(parts, stacked((1, modules * MODULE_ROWS, MODULE_COLS)))
 
     copy = _Copy()
