@@ -174,19 +174,22 @@ def _compare(plan: Plan, outcome: Outcome, valid: NDArray[np.bool_], findings: F
             image = frames[idx].reshape(plan.shape)
             if not plan.reference.agrees(idx, image):
                 findings.different.append(idx)
-            if not _agree(outcome.statistics, idx, image[:, rows, cols]):
+            region = image[:, rows, cols]
+            if not _agree(outcome.statistics, idx, region, plan.reference.measured(region)):
                 findings.wrong_statistics.append(idx)
 
 
-def _agree(statistics: NDArray[Any], idx: int, region: NDArray[Any]) -> bool:
+def _agree(
+    statistics: NDArray[Any], idx: int, region: NDArray[Any], measured: NDArray[np.bool_]
+) -> bool:
     """Whether a record is what numpy makes of the pixels."""
     if idx >= len(statistics):
         return False
     found = statistics[idx]
-    values = region.astype(np.float64)
+    values = region[measured].astype(np.float64)
     expected = {
         "min": values.min(),
-        "max": values.max(),
+        "max": region.max(),
         "avg": values.mean(),
         "std": values.std(),
         "sum": values.sum(),

@@ -21,7 +21,7 @@ JUNGFRAU_EXPOSURE_S = 0.02
 _RECEIVERS = 2
 _CODES = (0, 1, 3)
 """Gain codes of the stages."""
-_SATURATED_WORD, _SATURATED = 0xC000, 32767
+_SATURATED_WORD, _SATURATED, _NO_VALUE = 0xC000, 32767, -32768
 _REFERENCE_FRAMES = slice(10, 14)
 """Of the raw frames, those of which the file of test data has the photons."""
 _TOLERANCE = 0.5 + 0.001
@@ -105,6 +105,11 @@ class _Photons:
         where = sample.known[number] & ~saturated
         error = np.abs(image - sample.photons[number])[where]
         return bool((image[saturated] == _SATURATED).all() and (error <= _TOLERANCE).all())
+
+    def measured(self, pixels: NDArray[Any]) -> NDArray[np.bool_]:
+        """Neither saturated nor without value."""
+        marked: NDArray[np.bool_] = (pixels == _SATURATED) | (pixels == _NO_VALUE)
+        return ~marked
 
 
 def _real(path: Path) -> _Sample:

@@ -39,6 +39,10 @@ class Reference(Protocol):
         """Whether ``pixels`` are what frame ``idx`` has to be."""
         ...
 
+    def measured(self, pixels: NDArray[Any]) -> NDArray[np.bool_]:
+        """Which pixels take part in statistics, though all do in the maximum."""
+        ...
+
 
 @dataclass(frozen=True, slots=True)
 class Plan:
@@ -182,6 +186,9 @@ class _Images:
     def agrees(self, idx: int, pixels: NDArray[Any]) -> bool:
         return same_pixels(pixels, self.frame(idx))
 
+    def measured(self, pixels: NDArray[Any]) -> NDArray[np.bool_]:
+        return np.ones(pixels.shape, np.bool_)
+
 
 class _Recording:
     """A dataset, read directly."""
@@ -221,6 +228,9 @@ class _Recording:
 
     def agrees(self, idx: int, pixels: NDArray[Any]) -> bool:
         return same_pixels(pixels, self.frame(idx))
+
+    def measured(self, pixels: NDArray[Any]) -> NDArray[np.bool_]:
+        return np.ones(pixels.shape, np.bool_)
 
 
 def _peaks() -> list[dict[str, float]]:

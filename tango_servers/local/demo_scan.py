@@ -67,6 +67,8 @@ def read_scan(plan: Plan, outcome: Outcome, redis_url: str) -> ScanFindings:
             findings.read += 1
             if not plan.reference.agrees(idx, frame):
                 findings.different.append(idx)
-            if not np.isclose(sums[idx], frame[:, rows, cols].sum(dtype=np.float64), rtol=1e-5):
+            region = frame[:, rows, cols]
+            total = region[plan.reference.measured(region)].sum(dtype=np.float64)
+            if not np.isclose(sums[idx], total, rtol=1e-5):
                 findings.wrong_statistics.append(idx)
     return findings
