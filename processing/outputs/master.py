@@ -12,6 +12,9 @@ The file of a receiver that was killed can be read up to its last flush, under i
 one that is merely stopped stays locked until it goes on or is killed: at the end of a run the
 master shows its flushed frames all the same, and reading them fails for that time, unless the
 reader opens with ``locking=False``. Reading any other frame works.
+
+Of sources that save the hits of frames a segment shows those, in frame order, and tells how many
+each frame has. As only complete files tell that, such segments come a bit later.
 """
 
 from __future__ import annotations
@@ -29,6 +32,8 @@ from processing.outputs.master_plan import (
     segment_frames,
 )
 from processing.outputs.master_source import SourceMaster
+
+_MAIN = "frame"
 
 
 class MasterOutput(RunOutput):
@@ -60,7 +65,8 @@ class MasterOutput(RunOutput):
     def open(self, run: RunView) -> None:
         sources = {
             name: SourceMaster(run, saved, self._segment_frames, self._clock)
-            for name, saved in run.saved.items()
+            # The master of processed frames is the one that is told of first.
+            for name, saved in sorted(run.saved.items(), key=lambda one: one[0] != _MAIN)
         }
         for source in sources.values():
             source.open()

@@ -103,6 +103,8 @@ class MasterFiles:
 
 def saving_block(processing: Mapping[str, Any], files: SavedFiles) -> str:
     """Name of the group of parameters that leads to ``files``; empty if none does."""
+    if isinstance(processing.get(files.block), Mapping):
+        return files.block
     for name, block in processing.items():
         if (
             isinstance(block, Mapping)

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import h5py
 import numpy as np
+from numpy.typing import NDArray
 
 from lima2_core.data.frame import Validity
 from lima2_core.flow.pipeline import SavedFiles
@@ -60,12 +61,7 @@ def _rows_in(path: Path, files: SavedFiles, told: int) -> int:
         with h5py.File(path, "r", locking=False) as file:
             codes = file[f"{files.detector}/validity"][:]
             data = file[files.dataset]
-            has_chunk = np.zeros(len(codes), bool)
-
-            def note(chunk: h5py.h5d.StoreInfo) -> None:
-                has_chunk[chunk.chunk_offset[0]] = True
-
-            data.id.chunk_iter(note)
+            is_written = _hits_written(data, len(codes)) if files.hits else _chunks(data)
     except FileNotFoundError:
         return 0
     except (OSError, RuntimeError, ValueError, KeyError) as error:
@@ -73,5 +69,29 @@ def _rows_in(path: Path, files: SavedFiles, told: int) -> int:
         return 0
     there = np.isin(codes, (Validity.VALID, Validity.PARTIAL))
     untold = np.arange(len(codes)) >= told
-    lost = (codes == Validity.CRASH) | (there & ~has_chunk) | (untold & (codes != Validity.VALID))
+    lost = (codes == Validity.CRASH) | (there & ~is_written) | (untold & (codes != Validity.VALID))
     return int(lost.argmax()) if lost.any() else len(codes)
+
+
+def _chunks(data: h5py.Dataset) -> NDArray[np.bool_]:
+    """Which chunks of a dataset were written, along its first axis."""
+    size = data.chunks[0]
+    written = np.zeros(-(-len(data) // size), np.bool_)
+
+    def note(chunk: h5py.h5d.StoreInfo) -> None:
+        written[chunk.chunk_offset[0] // size] = True
+
+    data.id.chunk_iter(note)
+    return written
+
+
+def _hits_written(data: h5py.Group, rows: int) -> NDArray[np.bool_]:
+    """Of which rows all hits were written."""
+    pointers = np.asarray(data["frame_ptr"][: rows + 1], np.int64)
+    limit = len(data["index"])
+    for name in ("index", "intensity"):
+        written = _chunks(data[name])
+        if not written.all():
+            limit = min(limit, int(written.argmin()) * data[name].chunks[0])
+        limit = min(limit, len(data[name]))
+    return np.asarray((pointers[1:] >= pointers[:-1]) & (pointers[1:] <= limit))

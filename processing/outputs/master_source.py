@@ -26,6 +26,7 @@ from processing.outputs.master_reserve import Reserve
 from processing.sinks.hdf5_rows import HDF5_ERRORS
 
 if TYPE_CHECKING:
+    from processing.outputs.master_hits import HitPointers
     from processing.outputs.master_writer import MasterWriter
 
 log = logging.getLogger(__name__)
@@ -59,6 +60,8 @@ class SourceMaster:
         self._size = frames_per_segment(saved, segment_frames)
         self._files = MasterFiles.of(saved)
         self._writer: MasterWriter | None = None
+        self._pointers: HitPointers | None = None
+        """Where the hits of frames are, if these are saved, and not images."""
         self._tables: dict[int, FrameTable] = {}
         """What is in the segments that are written."""
         self._due: list[int] = []
@@ -82,11 +85,13 @@ class SourceMaster:
         Raises:
             StorageError: there are files that must not be removed.
         """
+        from processing.outputs.master_hits import HitPointers
         from processing.outputs.master_writer import MasterWriter
 
         files = self._saved.files[0]
         self._files.clear(overwrite=may_overwrite(self._run.processing, files))
-        self._writer = MasterWriter(self._run, self._saved, self._files)
+        self._pointers = HitPointers(self._saved) if files.hits else None
+        self._writer = MasterWriter(self._run, self._saved, self._files, self._pointers)
         self._reserve = Reserve(self._files.folder, self._reserve_bytes())
 
     def update(self) -> None:
@@ -163,8 +168,14 @@ class SourceMaster:
             first = number * self._size
             table = FrameTable.read(self._ledger, first, first + self._size)
             # Rows of a receiver that died are flushed or not: the end of the run tells.
-            if table.settled and not table.unsafe(self._flushed()).any():
+            if table.settled and not table.unsafe(self._flushed()).any() and self._known(table):
                 self._draft(number, table)
+
+    def _known(self, table: FrameTable) -> bool:
+        """Whether it can be told where frames are; of hits only complete files tell."""
+        if self._pointers is None:
+            return True
+        return not self._incomplete(table.files(self._saved.files))
 
     def _draft(self, number: int, table: FrameTable) -> None:
         self._writing().draft_segment(number, table)
@@ -174,17 +185,22 @@ class SourceMaster:
             self._due.remove(number)
 
     def _place_complete(self) -> None:
+        for number, waits_for in tuple(self._drafts.items()):
+            self._drafts[number] = self._incomplete(waits_for)
+            if not self._drafts[number]:
+                self._place(number)
+
+    def _incomplete(self, files: set[tuple[int, int]]) -> set[tuple[int, int]]:
+        """Those of some files of receivers that are not complete, as far as it was looked."""
         from processing.outputs.master_rows import is_complete
 
-        for number, waits_for in tuple(self._drafts.items()):
-            waits_for -= self._complete
-            for receiver, file in tuple(waits_for):
-                if not is_complete(receiver_file(self._saved.files[receiver], file)):
-                    break
-                self._complete.add((receiver, file))
-                waits_for.discard((receiver, file))
-            if not waits_for:
-                self._place(number)
+        left = files - self._complete
+        for receiver, file in tuple(left):
+            if not is_complete(receiver_file(self._saved.files[receiver], file)):
+                break
+            self._complete.add((receiver, file))
+            left.discard((receiver, file))
+        return left
 
     def _place(self, number: int) -> None:
         path = self._files.segment(number)
@@ -236,7 +252,10 @@ class SourceMaster:
         # What was told of and did not reach the disk is no frame, even if the ledger takes it for
         # one: this happens if the writer of a receiver fails.
         code = int(Validity.CRASH) if self._run.finished() else OPEN
-        return table.without(table.unsafe(self._flushed()), code)
+        table = table.without(table.unsafe(self._flushed()), code)
+        if self._pointers is not None:
+            table = table.without(self._pointers.unreadable(table), code)
+        return table
 
     def _flushed(self) -> list[int]:
         """Rows of each receiver that can be read, as far as it is known."""
@@ -260,6 +279,8 @@ class SourceMaster:
     @property
     def _mappings(self) -> int:
         """Mappings of one frame."""
+        if self._saved.files[0].hits:
+            return 2 * self._ledger.parts
         bands = self._saved.spec.shape[0] if self._saved.files[0].bands_axis else 0
         return self._ledger.parts * (1 + bands)
 

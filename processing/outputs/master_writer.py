@@ -14,15 +14,17 @@ from typing import Any
 
 import h5py
 import numpy as np
-from h5py import h5d, h5f, h5p, h5s, h5t
+from h5py import h5f, h5p
 
 from lima2_core.data.frame import Validity
 from lima2_core.system.ledger import OPEN, LedgerSummary
 from lima2_core.system.outputs import RunView, SavedView
 from processing.outputs.master_fields import write_fields
+from processing.outputs.master_hits import HitPointers, write_hits
+from processing.outputs.master_images import escaped, write_images
 from processing.outputs.master_notes import write_notes
-from processing.outputs.master_plan import FrameTable, MasterFiles, band_path, receiver_file
-from processing.sinks.nexus import make_group, mark_data, version, write_marks, write_tree
+from processing.outputs.master_plan import FrameTable, MasterFiles, receiver_file
+from processing.sinks.nexus import make_group, version, write_marks, write_tree
 
 _CODES = {code.name: int(code) for code in Validity} | {"OPEN": OPEN}
 _MEMORY_STEP_BYTES = 2**20
@@ -41,13 +43,19 @@ class Outcome:
 class MasterWriter:
     """Makes the files of one master, each complete when it gets its name.
 
+    Args:
+        pointers: where the hits of frames are, if these are saved; None: images are.
+
     Threads: one at a time.
 
     Raises:
         OSError, RuntimeError, ValueError: from every method, where the medium or HDF5 fails.
     """
 
-    def __init__(self, run: RunView, saved: SavedView, files: MasterFiles) -> None:
+    def __init__(
+        self, run: RunView, saved: SavedView, files: MasterFiles, pointers: HitPointers | None
+    ) -> None:
+        self._pointers = pointers
         self._run = run
         self._saved = saved
         self._files = files
@@ -79,7 +87,7 @@ class MasterWriter:
             segments: first frame and number of frames of those that are in place.
             table: all frames, if the run is at its end.
             outcome: how it ended.
-            whole: whether one dataset shall hold all frames.
+            whole: whether one dataset, or one group of hits, shall hold all frames.
         """
         path = self._files.index
         with _drafted(self._files.draft(path), self._template()) as file:
@@ -118,7 +126,7 @@ class MasterWriter:
         parent = entry
         for name, below in zip(middle, [*middle[1:], last], strict=True):
             parent = make_group(parent, name, "NXinstrument", below)
-        detector = make_group(parent, last, "NXdetector", "plot")
+        detector = make_group(parent, last, "NXdetector", "plot" if self._pointers is None else "")
         _write_tree_surely(detector, "detector_information", run.detector)
         params = make_group(detector, "params", "NXcollection")
         _write_tree_surely(params, "requested", run.requested)
@@ -161,84 +169,22 @@ class MasterWriter:
         detector["timestamp"].attrs["units"] = "s"
         if not whole:
             return
-        self._make_data(file, self._data, table, None)
-        if self._saved.files[0].bands_axis:
-            for band in range(self._saved.spec.shape[0]):
-                self._make_data(file, band_path(self._data, band), table, band)
+        if self._pointers is not None:
+            write_hits(file, self._saved, table, self._pointers, self._name_of)
+        else:
+            write_images(file, self._saved, table, self._name_of)
         write_fields(file, self._detector, self._saved, table, self._name_of)
         data = file[self._data]
-        _plot(file[self._detector])["data"] = data
+        if self._pointers is not None:
+            detector.attrs["default"] = "data"
+        else:
+            _plot(detector)["data"] = data
         make_group(file[self._entry], "measurement", "NXcollection")["data"] = data
-
-    def _make_data(self, file: h5py.File, path: str, table: FrameTable, band: int | None) -> None:
-        """A virtual dataset of all frames, or of one band of them."""
-        spec = self._saved.spec
-        flat = band is not None or not self._saved.files[0].bands_axis
-        shape = (len(table), *(spec.shape[1:] if flat else spec.shape))
-        properties = h5p.create(h5p.DATASET_CREATE)
-        properties.set_obj_track_times(False)
-        properties.set_fill_value(np.full((), self._saved.fill, spec.dtype))
-        self._map(properties, table, shape, band)
-        h5d.create(
-            file.id,
-            path.encode(),
-            h5t.py_create(spec.dtype, logical=True),
-            h5s.create_simple(shape),
-            properties,
-        )
-        file[path].attrs["interpretation"] = "image"
-        file[path].attrs["units"] = spec.unit
-        mark_data(file[path], self._saved.files[0].marks)
-
-    def _map(
-        self, properties: Any, table: FrameTable, shape: tuple[int, ...], band: int | None
-    ) -> None:
-        """One mapping for each frame, or part of one: with strides reading is 50 times slower.
-
-        h5py's own VirtualLayout does the same in four times the time.
-        """
-        saved = self._saved
-        target = h5s.create_simple(shape)
-        places = [self._place(receiver, shape, band) for receiver in range(len(saved.files))]
-        names: dict[tuple[int, int], bytes] = {}
-        data = _escaped(self._data)
-        owners = table.owners()
-        for n, part in np.argwhere(table.row >= 0).tolist():
-            receiver = int(owners[n, part])
-            place = places[receiver]
-            number, row = divmod(int(table.row[n, part]), place.rows_per_file)
-            name = names.get((receiver, number))
-            if name is None:
-                name = names[receiver, number] = self._name_of(receiver, number)
-            target.select_hyperslab((n, *place.start), place.one, block=place.block)
-            place.source.select_hyperslab((row, *place.inner), place.inner_one, block=place.step)
-            properties.set_virtual(target, name, data, place.source)
-
-    def _place(self, receiver: int, shape: tuple[int, ...], band: int | None) -> _Place:
-        """Where the rows of a receiver come from, and go to."""
-        saved = self._saved
-        files = saved.files[receiver]
-        bands, rows, cols = saved.part_specs[receiver].shape
-        corner = (0, 0)
-        if saved.placements:
-            corner = (saved.placements[receiver].row, saved.placements[receiver].col)
-        in_file = (bands, rows, cols) if files.bands_axis else (rows, cols)
-        taken = (1, rows, cols) if band is not None else in_file
-        return _Place(
-            rows_per_file=files.rows_per_file,
-            source=h5s.create_simple((files.rows_per_file, *in_file)),
-            start=(0,) * (len(shape) - 3) + corner,
-            block=(1, *(taken if len(shape) == 4 else (rows, cols))),
-            one=(1,) * len(shape),
-            inner=(band or 0, 0, 0)[-len(in_file) :],
-            inner_one=(1,) * (len(in_file) + 1),
-            step=(1, *taken[-len(in_file) :]),
-        )
 
     def _name_of(self, receiver: int, number: int) -> bytes:
         """A file relative to the master, so that the folder can be moved."""
         path = receiver_file(self._saved.files[receiver], number)
-        return _escaped(os.path.relpath(path, self._files.folder))
+        return escaped(os.path.relpath(path, self._files.folder))
 
     def _link_segments(
         self, file: h5py.File, segments: Mapping[int, tuple[int, int]], *, plot: bool
@@ -249,7 +195,7 @@ class MasterWriter:
             group[f"{number:05d}"] = self._link(number)
         group.attrs["first_frame"] = np.array([segments[n][0] for n in numbers], np.int64)
         group.attrs["nb_frames"] = np.array([segments[n][1] for n in numbers], np.int64)
-        if plot and numbers:
+        if plot and numbers and self._pointers is None:
             _plot(file[self._detector])["data"] = self._link(numbers[0])
 
     def _link(self, number: int) -> h5py.ExternalLink:
@@ -271,20 +217,6 @@ _MEANINGS = {
     "row": "row of the frame in the files of its receiver; -1: nothing can be read",
     "timestamp": "start of the exposure, since 1970; 0 if unknown",
 }
-
-
-@dataclass(frozen=True, slots=True)
-class _Place:
-    """Selections of one frame of a receiver: ``inner`` in its file, ``start`` in the master."""
-
-    rows_per_file: int
-    source: Any
-    start: tuple[int, ...]
-    block: tuple[int, ...]
-    one: tuple[int, ...]
-    inner: tuple[int, ...]
-    inner_one: tuple[int, ...]
-    step: tuple[int, ...]
 
 
 @contextlib.contextmanager
@@ -313,11 +245,6 @@ def _in_memory(image: bytes = b"") -> h5py.File:
         return h5py.File(h5f.create(name, h5f.ACC_TRUNC, fapl=access))
     access.set_file_image(image)
     return h5py.File(h5f.open(name, h5f.ACC_RDWR, fapl=access))
-
-
-def _escaped(name: str) -> bytes:
-    """A name as HDF5 wants it in mappings, where % begins a pattern."""
-    return os.fsencode(name.replace("%", "%%"))
 
 
 def _plot(detector: h5py.Group) -> h5py.Group:

@@ -111,10 +111,7 @@ class Parts:
         if placements:
             self.sizes = [(shape[1] // 2, shape[2] // 2)] * receivers
             specs = [FrameSpec((shape[0], *size), self.spec.dtype) for size in self.sizes]
-        self.writers = [
-            Writer(params, spec, expected_rows, self.clock, fields, self.details)
-            for params, spec, fields in zip(self.params, specs, self.fields, strict=True)
-        ]
+        self.writers = [self.make_writer(n, spec, expected_rows) for n, spec in enumerate(specs)]
         self.ledger = Ledger(expected, receivers if placements else 1)
         self.flushed = {}
         self.is_finished = False
@@ -123,6 +120,13 @@ class Parts:
         self.run = self._view({"saving": {"enabled": True, **saving}}, metadata or {}, specs)
         self.folder = folder
         self.prefix = self.params[0].filename_prefix
+
+    told = {}
+    """What else is told of the files."""
+
+    def make_writer(self, receiver, spec, expected_rows):
+        fields = self.fields[receiver]
+        return Writer(self.params[receiver], spec, expected_rows, self.clock, fields, self.details)
 
     def _view(self, processing, metadata, specs):
         saved = SavedView(
@@ -133,6 +137,7 @@ class Parts:
                     params.saved_files(spec),
                     frame_fields={one.name: one.to_tree() for one in fields},
                     **self.details,
+                    **self.told,
                 )
                 for params, spec, fields in zip(self.params, specs, self.fields, strict=True)
             ),
