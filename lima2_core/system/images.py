@@ -120,15 +120,23 @@ def _from_parts(run: SystemRun, source: str, idx: int, spec: FrameSpec, step: in
     # Pixels can be left out by the receivers where all parts begin with one that is kept.
     early = step if all(p.row % step == 0 and p.col % step == 0 for p in places) else 1
     whole = np.full(spec.shape, run.layout.fill(source), spec.dtype)[:, ::early, ::early]
+    validity = Validity(ledger.entries(idx, idx + 1).code[0])
+    missing = 0
     for member, place in zip(run.members, places, strict=True):
-        if member.lost:
-            continue
-        part = member.port.frame(source, idx, early).data
-        _, rows, cols = part.shape
-        row, col = place.row // early, place.col // early
-        whole[:, row : row + rows, col : col + cols] = part
+        try:
+            part = None if member.lost else member.port.frame(source, idx, early).data
+        except NotAvailableError:
+            # A part that never was, if the books say that some are missing; else it is gone.
+            missing += 1
+            if validity is not Validity.PARTIAL or missing == len(places):
+                raise
+            part = None
+        if part is not None:
+            _, rows, cols = part.shape
+            row, col = place.row // early, place.col // early
+            whole[:, row : row + rows, col : col + cols] = part
     late = step // early
-    return Frame(FrameIdx(idx), whole[:, ::late, ::late])
+    return Frame(FrameIdx(idx), whole[:, ::late, ::late], validity=validity)
 
 
 def _blank(spec: FrameSpec, idx: int, step: int, fill: float = 0) -> Frame:

@@ -146,6 +146,31 @@ def test_parts_are_put_together_and_lost_ones_stay_empty():
     assert half.data[0, :, 0].tolist() == [100, 100, 0, 0]
 
 
+class Holed(FakePort):
+    """Never got one frame."""
+
+    def frame(self, source, idx, step=1):
+        raise NotAvailableError("it is not there")
+
+
+def test_a_part_that_never_came_reads_as_fill_and_one_that_is_gone_is_told():
+    upper, lower = (1, 2, 6), (1, 2, 6)
+    places = (Placement(0, 0, 4, 6), Placement(2, 0, 4, 6))
+    run = make_run([FakePort(0, upper), Holed(1, lower)], placements=places, fill=9)
+    for receiver in (0, 1):
+        tell(run.ledger, receiver, [0], Validity.VALID)
+    tell(run.ledger, 0, [1])
+    tell(run.ledger, 1, [1], Validity.PACKET_LOSS)
+
+    with pytest.raises(NotAvailableError):
+        frame_of(run, "frame", 0)
+    frame = frame_of(run, "frame", 1)
+
+    assert frame.validity is Validity.PARTIAL
+    assert (frame.data[0, :2] == 1).all()
+    assert (frame.data[0, 2:] == 9).all()
+
+
 def test_what_no_receiver_has_reads_as_the_mark_of_pixels_without_value():
     places = (Placement(0, 0, 4, 6), Placement(2, 3, 4, 6))
     ports = [FakePort(1, (1, 2, 3)), FakePort(2, (1, 2, 3))]
