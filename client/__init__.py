@@ -32,7 +32,7 @@ from client.errors import (
 )
 from client.events import Event
 from client.files import MasterFile
-from client.frames import Frame, Gap, Validity
+from client.frames import Frame, Gap, Hits, Validity
 from client.ledger import Ledger
 from client.params import Params
 from client.progress import Progress
@@ -50,6 +50,7 @@ __all__ = [
     "Event",
     "Frame",
     "Gap",
+    "Hits",
     "IncompleteError",
     "Ledger",
     "Lima2",

@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from client.errors import ClientError, NotAvailableError, StorageError
-from client.frames import THERE, Frame, Gap, Validity
+from client.frames import THERE, Frame, Gap, Hits, Validity
 
 HDF5_ERRORS = (OSError, RuntimeError, ValueError, LookupError)
 """What h5py raises about files that are missing, locked or broken."""
@@ -34,6 +34,12 @@ class Segment:
     length: int
     path: Path
     dataset: str
+    """Path of the images, or of the group with the hits."""
+
+    @property
+    def name(self) -> str:
+        """The last part of ``dataset``, in the group of the detector."""
+        return self.dataset.rpartition("/")[2]
 
 
 class MasterFile:
@@ -53,6 +59,7 @@ class MasterFile:
         self.path = path
         self._h5py = hdf5()
         self._segment: tuple[int, Any] | None = None
+        self._has_hits: bool | None = None
         try:
             self._file = self._h5py.File(path, "r")
         except OSError as error:
@@ -106,13 +113,46 @@ class MasterFile:
             self._segment = (segment.number, self._h5py.File(segment.path, "r"))
         return self._segment[1][segment.dataset.rpartition("/")[0]]
 
+    @property
+    def has_hits(self) -> bool:
+        """Whether it shows the hits of frames, and not images; False while it shows nothing.
+
+        Raises:
+            StorageError: the first segment cannot be read.
+        """
+        if self._has_hits is None and self.segments:
+            first = self.segments[0]
+            try:
+                self._has_hits = _is_hits(self.segment(first)[first.name])
+            except HDF5_ERRORS as error:
+                raise _unreadable("whether it has hits", first, error) from error
+        return bool(self._has_hits)
+
     def frame(self, idx: int) -> Frame | Gap:
-        """One frame by its index.
+        """One frame by its index; where only hits were saved, all other pixels read 0.
 
         Raises:
             NotAvailableError: the run has no such frame, or not yet.
             StorageError: it cannot be read.
         """
+        found = self._read(idx)
+        if isinstance(found, Hits):
+            return Frame(idx, found.image(), found.validity, found.timestamp_s)
+        return found
+
+    def hits(self, idx: int) -> Hits | Gap:
+        """The hits of one frame by its index.
+
+        Raises:
+            NotAvailableError: the run has no such frame, or not yet.
+            StorageError: it cannot be read, or images were saved.
+        """
+        found = self._read(idx)
+        if isinstance(found, Frame):
+            raise StorageError(f"{self.path} has images, not hits", file=str(self.path))
+        return found
+
+    def _read(self, idx: int) -> Frame | Hits | Gap:
         place = bisect_right([one.first for one in self.segments], idx) - 1
         if not 0 <= idx < len(self):
             raise NotAvailableError(f"{self.path} has no frame {idx}", frame_idx=idx)
@@ -123,12 +163,16 @@ class MasterFile:
             code = Validity(int(group["validity"][n]))
             if code not in THERE:
                 return Gap(idx, code)
-            data = group[segment.dataset.rpartition("/")[2]][n]
+            data = group[segment.name]
             time_s = float(group["timestamp"][n])
+            if _is_hits(data):
+                first, last = (int(one) for one in data["frame_ptr"][n : n + 2])
+                rows, cols = (int(one) for one in data.attrs["image_shape"])
+                index, intensity = (data[name][first:last] for name in ("index", "intensity"))
+                return Hits(idx, index, intensity, (rows, cols), code, time_s)
+            data = data[n]
         except HDF5_ERRORS as error:
-            raise StorageError(
-                f"frame {idx} cannot be read from {segment.path}: {error}", file=str(segment.path)
-            ) from error
+            raise _unreadable(f"frame {idx}", segment, error) from error
         return Frame(idx, data if data.ndim == 3 else data[None], code, time_s)
 
     def __iter__(self) -> Iterator[Frame | Gap]:
@@ -181,7 +225,8 @@ class SavedFrames:
                 if path is None or not path.exists():
                     return None
                 self._master = MasterFile(path)
-            found = self._master.frame(idx)
+            # Hits are not all that was in the pixels.
+            found = None if self._master.has_hits else self._master.frame(idx)
         except ClientError:
             return None
         return found if isinstance(found, Frame) else None
@@ -191,6 +236,17 @@ class SavedFrames:
         if self._master is not None:
             self._master.close()
             self._master = None
+
+
+def _is_hits(data: Any) -> bool:
+    """Whether something that shows frames is a group of hits."""
+    return "frame_ptr" in data if hasattr(data, "keys") else False
+
+
+def _unreadable(what: str, segment: Segment, error: Exception) -> StorageError:
+    return StorageError(
+        f"{what} cannot be read from {segment.path}: {error}", file=str(segment.path)
+    )
 
 
 def hdf5() -> Any:

@@ -6,6 +6,7 @@ import enum
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 from numpy.typing import NDArray
 
 
@@ -56,6 +57,35 @@ class Frame:
     """VALID or PARTIAL."""
     timestamp_s: float = 0.0
     """Start of the exposure, seconds since 1970; 0 if unknown."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Hits:
+    """The pixels of one image that reached a threshold.
+
+    Shapes: ``index`` and ``intensity`` (hits,); ``shape`` (rows, cols) of the image.
+    """
+
+    idx: int
+    """Number of the frame in the acquisition."""
+    index: NDArray[np.int32]
+    """Positions in the image: row * columns + column."""
+    intensity: NDArray[Any]
+    shape: tuple[int, int]
+    validity: Validity = Validity.VALID
+    """VALID or PARTIAL."""
+    timestamp_s: float = 0.0
+    """Start of the exposure, seconds since 1970; 0 if unknown."""
+
+    def image(self) -> NDArray[Any]:
+        """The image; pixels that are no hits read 0.
+
+        Shapes: (1, rows, cols).
+        """
+        rows, cols = self.shape
+        pixels = np.zeros(rows * cols, self.intensity.dtype)
+        pixels[self.index] = self.intensity
+        return pixels.reshape(1, rows, cols)
 
 
 @dataclass(frozen=True, slots=True)

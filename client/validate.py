@@ -7,28 +7,19 @@ of the receiver that has it.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from client.files import HDF5_ERRORS, MasterFile, Segment, detector_of, hdf5
+from client.files import HDF5_ERRORS, MasterFile, Segment
 from client.frames import NOT_LOST, THERE, Validity
+from client.validate_hits import followed_hits, read_hits, whole_hits
+from client.validate_sources import Anomaly, Sources, ranges, text_of
 
 _TABLES = ("frame_idx", "validity", "receiver", "row")
-
-
-@dataclass(frozen=True, slots=True)
-class Anomaly:
-    """Something that is not as it should be."""
-
-    where: str
-    what: str
-
-    def __str__(self) -> str:
-        return f"{self.where}: {self.what}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,35 +33,6 @@ class Report:
     verdict: str
     """Of the run, as the file tells it."""
     anomalies: Sequence[Anomaly]
-
-
-@dataclass(slots=True)
-class _Sources:
-    """The files of receivers, each looked at once."""
-
-    uuid: str
-    found: dict[Path, tuple[NDArray[np.uint8], NDArray[np.bool_]] | str] = field(
-        default_factory=dict
-    )
-
-    def look(self, path: Path, dataset: str) -> tuple[NDArray[np.uint8], NDArray[np.bool_]] | str:
-        """Class of each row of a file, and whether it was written; or what is wrong with it."""
-        if path not in self.found:
-            self.found[path] = self._read(path, dataset)
-        return self.found[path]
-
-    def _read(self, path: Path, dataset: str) -> tuple[NDArray[np.uint8], NDArray[np.bool_]] | str:
-        if not path.exists():
-            return "it does not exist"
-        try:
-            with hdf5().File(path, "r") as file:
-                uuid = file[file.attrs["default"]]["entry_identifier_uuid"].asstr()[()]
-                if uuid != self.uuid:
-                    return f"it belongs to another run ({uuid})"
-                codes = np.asarray(detector_of(file)["validity"][()], np.uint8)
-                return codes, _written(file[dataset])
-        except HDF5_ERRORS as error:
-            return f"it cannot be read ({error})"
 
 
 def validate(path: Path, *, pixels: bool = True) -> Report:
@@ -92,8 +54,8 @@ def validate(path: Path, *, pixels: bool = True) -> Report:
             anomalies += _index(master, codes)
         except HDF5_ERRORS as error:
             anomalies.append(Anomaly(path.name, f"it cannot be read: {error}"))
-        uuid = _text(master.entry, "entry_identifier_uuid")
-        sources = _Sources(uuid)
+        uuid = text_of(master.entry, "entry_identifier_uuid")
+        sources = Sources(uuid)
         for segment in master.segments:
             anomalies += _segment(master, segment, sources, uuid, pixels=pixels)
         if pixels and master.final:
@@ -180,6 +142,9 @@ def _whole(master: MasterFile) -> Iterator[Anomaly]:
         return
     where = f"{master.path.name}, {name}"
     whole = master.detector[dataset]
+    if master.has_hits:
+        yield from whole_hits(where, master, whole)
+        return
     if len(whole) != len(master):
         yield Anomaly(where, f"it has {len(whole)} frames of {len(master)}")
         return
@@ -202,7 +167,7 @@ def _whole(master: MasterFile) -> Iterator[Anomaly]:
 def _segment(
     master: MasterFile,
     segment: Segment,
-    sources: _Sources,
+    sources: Sources,
     uuid: str,
     *,
     pixels: bool,
@@ -210,7 +175,7 @@ def _segment(
     where = segment.path.name
     try:
         detector = master.segment(segment)
-        if _text(detector.file[detector.file.attrs["default"]], "entry_identifier_uuid") != uuid:
+        if text_of(detector.file[detector.file.attrs["default"]], "entry_identifier_uuid") != uuid:
             yield Anomaly(where, "it belongs to another run")
             return
         anomalies = list(_tables(where, detector, segment.first, segment.length))
@@ -224,11 +189,16 @@ def _segment(
             yield Anomaly(where, f"frames {ranges(wrong)} have a row and are gaps, or have none")
         if master.final:
             yield from _same_tables(where, master.detector, detector, segment)
-        data = detector[segment.dataset.rpartition("/")[2]]
+        data = detector[segment.name]
+        rows = np.asarray(detector["row"][()]).reshape(len(here), -1)
+        if master.has_hits:
+            yield from followed_hits(where, data, np.asarray(shown), segment, sources)
+            if pixels:
+                yield from read_hits(where, data, segment.first)
+            return
         if len(data) != segment.length:
             yield Anomaly(where, f"it shows {len(data)} frames of {segment.length}")
             return
-        rows = np.asarray(detector["row"][()]).reshape(len(here), -1)
         yield from _followed(where, data, (rows >= 0).sum(axis=1), segment, sources)
         yield from _fields(where, detector, here, segment.first)
         if pixels:
@@ -249,7 +219,7 @@ def _same_tables(where: str, index: Any, detector: Any, segment: Segment) -> Ite
 
 
 def _followed(
-    where: str, data: Any, parts: NDArray[Any], segment: Segment, sources: _Sources
+    where: str, data: Any, parts: NDArray[Any], segment: Segment, sources: Sources
 ) -> Iterator[Anomaly]:
     """Every frame to the rows that it is read from.
 
@@ -266,12 +236,11 @@ def _followed(
         if isinstance(found, str):
             wrong.setdefault(f"need {path.name}: {found}", []).append(n)
             continue
-        rows, written = found
-        if row >= len(rows):
+        if row >= len(found.codes):
             wrong.setdefault(f"need rows that {path.name} does not have", []).append(n)
-        elif rows[row] not in THERE:
+        elif found.codes[row] not in THERE:
             wrong.setdefault(f"are not valid in {path.name}", []).append(n)
-        elif not written[row]:
+        elif not found.written[row]:
             wrong.setdefault(f"were never written to {path.name}", []).append(n)
     for what, frames in wrong.items():
         yield Anomaly(where, f"frames {ranges(np.unique(frames) + segment.first)} {what}")
@@ -321,36 +290,5 @@ def _is_set(values: Any, fill: Any) -> NDArray[np.bool_]:
     return found
 
 
-def _written(dataset: Any) -> NDArray[np.bool_]:
-    """Which rows of a dataset have data behind them."""
-    written = np.zeros(len(dataset), bool)
-    if dataset.chunks is None:
-        return ~written
-
-    def note(chunk: Any) -> None:
-        first = int(chunk.chunk_offset[0])
-        written[first : first + dataset.chunks[0]] = True
-
-    dataset.id.chunk_iter(note)
-    return written
-
-
 def _floats(data: Any) -> bool:
     return bool(data.dtype.kind == "f")
-
-
-def _text(entry: Any, name: str) -> str:
-    return str(entry[name].asstr()[()]) if name in entry else ""
-
-
-def ranges(indices: Sequence[int] | NDArray[Any]) -> str:
-    """Indices for people: 3, 7-9, 12; the first few of many."""
-    found: list[list[int]] = []
-    for idx in indices:
-        if found and idx == found[-1][1] + 1:
-            found[-1][1] = int(idx)
-        else:
-            found.append([int(idx), int(idx)])
-    shown = [str(a) if a == b else f"{a}-{b}" for a, b in found[:5]]
-    more = f" and others, {len(indices)} in all" if len(found) > 5 else ""
-    return ", ".join(shown) + more

@@ -115,6 +115,8 @@ def demand_of(run: SystemRun) -> Demand:
                 _compressed(run.order.processing, saved.files[0].prefix),
             )
             for name, saved in run.view.saved.items()
+            # How many hits frames have nobody knows.
+            if not saved.files[0].hits
         ),
         deferred=run.order.deferred,
         remarks=tuple(

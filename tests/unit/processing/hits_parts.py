@@ -41,7 +41,10 @@ class HitsWriter:
 class HitsParts(Parts):
     """Receivers with the hits of frames, or of parts of them; see `Parts`."""
 
-    told = {"hits": True, "threshold": 1.0}
+    block = ""
+
+    def told(self):
+        return {"hits": True, "threshold": 1.0, "block": self.block}
 
     def make_writer(self, receiver, spec, expected_rows):
         place = self.placements[receiver] if self.placements else None

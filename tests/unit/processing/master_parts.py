@@ -121,8 +121,9 @@ class Parts:
         self.folder = folder
         self.prefix = self.params[0].filename_prefix
 
-    told = {}
-    """What else is told of the files."""
+    def told(self):
+        """What else is told of the files."""
+        return {}
 
     def make_writer(self, receiver, spec, expected_rows):
         fields = self.fields[receiver]
@@ -137,7 +138,7 @@ class Parts:
                     params.saved_files(spec),
                     frame_fields={one.name: one.to_tree() for one in fields},
                     **self.details,
-                    **self.told,
+                    **self.told(),
                 )
                 for params, spec, fields in zip(self.params, specs, self.fields, strict=True)
             ),

@@ -205,17 +205,15 @@ def test_rows_that_survived_a_crash_are_those_whose_hits_were_flushed(tmp_path):
 
 def test_a_file_of_an_earlier_run_is_refused_by_the_path_of_its_own_group(tmp_path):
     parts = HitsParts(tmp_path, filename_prefix="hits")
-    files = parts.run.saved["frame"].files[0]
     processing = {
         "saving": {"enabled": True, "file_exists_policy": "overwrite"},
         "saving_sparse": {"enabled": True},
     }
-    parts.told = {**parts.told, "block": "saving_sparse"}
+    parts.block = "saving_sparse"
     run = parts._view(processing, {}, [parts.spec] * 2)
     (tmp_path / "hits_master.h5").touch()
 
     with pytest.raises(ParamError) as refused:
         MasterOutput().check(run)
 
-    assert files.block == ""
     assert refused.value.path == "processing.saving_sparse.file_exists_policy"

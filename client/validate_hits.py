@@ -1,0 +1,146 @@
+"""Of masters that show hits: do they show those of every frame."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from client.files import HDF5_ERRORS, MasterFile, Segment
+from client.frames import THERE
+from client.validate_sources import Anomaly, Rows, Sources, ranges
+
+_COLUMNS = ("index", "intensity")
+
+
+def followed_hits(
+    where: str, data: Any, there: NDArray[np.bool_], segment: Segment, sources: Sources
+) -> Iterator[Anomaly]:
+    """The hits of every frame to the rows that they are read from.
+
+    Shapes: ``there`` (frames,), which of them have any row.
+    """
+    pointers = np.asarray(data["frame_ptr"][()], np.int64)
+    counts = np.diff(pointers)
+    sizes = {len(data[name]) for name in _COLUMNS}
+    if len(counts) != segment.length:
+        yield Anomaly(where, f"it shows {len(counts)} frames of {segment.length}")
+        return
+    if pointers[0] != 0 or (counts < 0).any() or sizes != {int(pointers[-1])}:
+        yield Anomaly(where, "frame_ptr does not divide its hits")
+        return
+    filled = np.flatnonzero(~there & (counts > 0))
+    if len(filled):
+        yield Anomaly(where, f"gaps {ranges(filled + segment.first)} have hits")
+    index, intensity = (_mappings(data[name]) for name in _COLUMNS)
+    if index != intensity:
+        yield Anomaly(where, "index and intensity lead to different hits")
+        return
+    mapped = np.zeros(len(counts), np.int64)
+    wrong: dict[str, list[int]] = {}
+    for file_name, target, source, count in intensity:
+        path = segment.path.parent / file_name
+        first = int(np.searchsorted(pointers, target, "right")) - 1
+        last = int(np.searchsorted(pointers, target + count, "left"))
+        found = sources.look(path, f"{segment.dataset}/intensity")
+        if isinstance(found, str):
+            what = f"need {path.name}: {found}"
+            wrong.setdefault(what, []).extend(range(first, last))
+            mapped[first:last] = counts[first:last]
+            continue
+        for at, size, what in _rows_of(found, source, count, path.name):
+            frame = int(np.searchsorted(pointers, target + at - source, "right")) - 1
+            if what:
+                wrong.setdefault(what, []).append(frame)
+            mapped[frame] += size
+    for what, frames in wrong.items():
+        yield Anomaly(where, f"frames {ranges(np.unique(frames) + segment.first)} {what}")
+    if (mapped != counts).any():
+        others = np.flatnonzero(mapped != counts) + segment.first
+        yield Anomaly(where, f"frames {ranges(others)} have other hits than the rows they lead to")
+
+
+def _mappings(dataset: Any) -> list[tuple[str, int, int, int]]:
+    """File, first place in the master, first place in the file, and number of hits."""
+    if not dataset.is_virtual:
+        return []
+    found = []
+    for one in dataset.virtual_sources():
+        target, _, _, block = one.vspace.get_regular_hyperslab()
+        source = one.src_space.get_regular_hyperslab()[0]
+        count = one.vspace.get_select_npoints() if block else 0
+        found.append((str(one.file_name), int(target[0]), int(source[0]), int(count)))
+    return sorted(found, key=lambda one: one[1])
+
+
+def _rows_of(rows: Rows, first: int, count: int, name: str) -> Iterator[tuple[int, int, str]]:
+    """The rows of a file that hits belong to: first hit, number, and what is wrong with it."""
+    at, end = first, first + count
+    while at < end:
+        row = int(np.searchsorted(rows.pointers, at, "right")) - 1
+        if row + 1 >= len(rows.pointers):
+            yield at, end - at, f"need hits that {name} does not have"
+            return
+        begin, stop = int(rows.pointers[row]), int(rows.pointers[row + 1])
+        what = ""
+        if begin != at or stop > end:
+            what = f"have a part of the hits of a row of {name}"
+        elif rows.codes[row] not in THERE:
+            what = f"are not valid in {name}"
+        elif not rows.written[row]:
+            what = f"were never written to {name}"
+        yield at, min(stop, end) - at, what
+        at = stop
+
+
+def read_hits(where: str, data: Any, first: int) -> Iterator[Anomaly]:
+    """Read every hit: is it in the image, and does it reach the threshold."""
+    rows, cols = (int(one) for one in data.attrs["image_shape"])
+    least = float(data.attrs["threshold"])
+    pointers = np.asarray(data["frame_ptr"][()], np.int64)
+    outside: list[int] = []
+    below: list[int] = []
+    unreadable: list[int] = []
+    reason = ""
+    for n in range(len(pointers) - 1):
+        try:
+            index, intensity = (data[name][pointers[n] : pointers[n + 1]] for name in _COLUMNS)
+        except HDF5_ERRORS as error:
+            unreadable.append(n)
+            reason = reason or str(error)
+            continue
+        if len(index) and (index.min() < 0 or index.max() >= rows * cols):
+            outside.append(n)
+        if (intensity < least).any():
+            below.append(n)
+    for frames, what in (
+        (unreadable, f"cannot be read: {reason}"),
+        (outside, "have hits outside the image"),
+        (below, f"have hits below the threshold {least:g}"),
+    ):
+        if frames:
+            yield Anomaly(where, f"frames {ranges(np.array(frames) + first)} {what}")
+
+
+def whole_hits(where: str, master: MasterFile, whole: Any) -> Iterator[Anomaly]:
+    """The hits of all frames in one group, against those in the segments."""
+    pointers = np.asarray(whole["frame_ptr"][()], np.int64)
+    if len(pointers) - 1 != len(master):
+        yield Anomaly(where, f"it has {len(pointers) - 1} frames of {len(master)}")
+        return
+    wrong: list[int] = []
+    for segment in master.segments:
+        try:
+            part = master.segment(segment)[segment.name]
+            ends = np.asarray(part["frame_ptr"][()], np.int64)
+            for n in range(segment.length):
+                own = slice(ends[n], ends[n + 1])
+                here = slice(*pointers[segment.first + n : segment.first + n + 2])
+                if not all(np.array_equal(whole[name][here], part[name][own]) for name in _COLUMNS):
+                    wrong.append(segment.first + n)
+        except HDF5_ERRORS:
+            continue  # told of the segment
+    if wrong:
+        yield Anomaly(where, f"frames {ranges(wrong)} differ from those in the segments")
