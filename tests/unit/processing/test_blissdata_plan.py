@@ -1,6 +1,7 @@
 """What of a run is published, under which names, and what is said about it."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -57,6 +58,22 @@ def test_every_result_has_a_stream_of_its_own():
     channels = plan.info["channels"]
     assert [channels[name]["dim"] for name in ("frame", "profile0_avg", "roi0_avg")] == [2, 1, 0]
     assert channels["roi0_avg"]["points"] == 10
+
+
+def test_saved_hits_are_no_stream_and_change_nothing_of_the_others():
+    plain = Run(files=saved_files(), device="a/run/1")
+    hits = replace(saved_files(prefix="hits"), hits=True)
+    frame = plain.view.saved["frame"]
+    saved = {"frame": frame, "sparse": replace(frame, name="sparse", files=(hits,))}
+    more = Run(device="a/run/1", saved=saved)
+    alone = Run(device="a/run/1", saved={"sparse": saved["sparse"]})
+
+    plan = plan_of(more.view, {})
+
+    assert plan.images == plan_of(plain.view, {}).images
+    assert columns(plan).keys() == columns(plan_of(plain.view, {})).keys()
+    (image,) = plan_of(alone.view, {}).images
+    assert image.segments is None
 
 
 def test_the_values_of_a_stream_are_those_of_its_rows():
