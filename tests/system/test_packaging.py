@@ -158,7 +158,7 @@ def test_all_plugins_load_and_the_deployments_are_there(run_installed):
     for name in ("Simulator", "Reader", "LimaProcessingLegacy", "LimaProcessingFailing"):
         assert re.search(rf"{name} +lima2-suite +ok$", said, re.M)
     assert "usage: lima2 register" in usage
-    assert names.split() == ["all_in_one", "reader_2", "round_robin_2", "single"]
+    assert names.split() == ["all_in_one", "jungfrau_2", "reader_2", "round_robin_2", "single"]
 
 
 def test_servers_from_a_read_only_place_answer(installed, environ, tmp_path):
