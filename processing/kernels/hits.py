@@ -14,7 +14,7 @@ from processing.kernels.jit import Accelerated, Argument
 
 INDEX = np.dtype(np.int32)
 """Type of the position of a pixel, counted row by row."""
-_BLOCK = 512
+_BLOCK = 64
 """Pixels that are counted together, as `hit_loops` has it."""
 
 Hits = tuple[NDArray[np.int32], NDArray[Any]]
