@@ -140,7 +140,8 @@ def busy(folder: Path) -> Result:
             other = system.client({})
             while not over.wait(0.05):
                 with suppress(NotAvailableError):  # nothing is prepared yet
-                    assert other.status and other.run().progress
+                    assert other.status
+                    assert other.run().progress
 
         workers = [Worker(f"client-{n}", poll) for n in range(2)]
         lima.params["processing.saving.compression"] = "bshuf_lz4"
