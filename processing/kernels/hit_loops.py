@@ -51,13 +51,13 @@ def gather_hits(
         stop = min(start + 64, pixels.size)
         if counts[block] <= 4:
             end = found + counts[block]
-            for i in range(start, stop):
+            i = start
+            while found < end and i < stop:
                 if pixels[i] >= least:
                     index[found] = i
                     intensity[found] = pixels[i]
                     found += 1
-                    if found == end:
-                        break
+                i += 1
         else:
             for i in range(start, stop):
                 value = pixels[i]
