@@ -163,6 +163,27 @@ def test_input_frames_are_saved_besides_processed_ones(lab, tmp_path):
         assert np.array_equal(np.stack(processed), binned)
 
 
+def test_hits_are_saved_besides_frames_and_the_conductor_does_not_mind(lab, tmp_path):
+    hits = {
+        "sparse.threshold": 120,
+        "saving_sparse.enabled": True,
+        "saving_sparse.base_path": str(tmp_path),
+    }
+    lab.acquire(lab.acquisition({"acq.nb_frames": 12}), lab.saving(tmp_path, hits))
+
+    assert set(lab.client.pipeline.master_files()) == {"frame"}
+    with h5py.File(tmp_path / "lima2_master.h5") as master:
+        frames = master[DATA][()]
+    assert len(frames) == 12
+    for receiver in range(2):
+        with h5py.File(tmp_path / f"lima2_sparse_{receiver}_00000.h5") as file:
+            own = file["entry_0000/instrument/detector"]
+            for row, image in enumerate(frames[receiver::2]):
+                wanted = np.flatnonzero(image >= 120)
+                assert np.array_equal(own["index"][row], wanted)
+                assert np.array_equal(own["intensity"][row], image.reshape(-1)[wanted])
+
+
 def test_sums_are_saved_in_the_order_of_the_conductor(lab, tmp_path):
     summing = {"accumulation": {"enabled": True, "nb_frames": 3}}
     lab.acquire(lab.acquisition({"acq.nb_frames": 24}), lab.saving(tmp_path, summing))
