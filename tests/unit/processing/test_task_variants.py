@@ -10,6 +10,7 @@ import pytest
 
 import processing.tasks
 from lima2_core.data.frame import FrameSpec
+from lima2_core.data.geometry import Placement
 from lima2_core.data.memory import PoolSet
 from lima2_core.flow.task import Reduction, Transform
 from lima2_core.ids import ReceiverIdx
@@ -29,6 +30,7 @@ from processing.tasks.encode_chunk import EncodeChunk
 from processing.tasks.protect_countrate import ProtectCountrate
 from processing.tasks.reduce_rois import ProjectRois, ReduceRois
 from processing.tasks.reshape_image import ReshapeImage
+from processing.tasks.sparsify import Sparsify
 
 SPEC = FrameSpec((2, 24, 20), np.dtype(np.uint16))
 SMALL = FrameSpec((2, 3, 3), np.dtype(np.uint16))
@@ -76,6 +78,9 @@ def encode(compression):
     return EncodeChunk(SavingParams(enabled=True, compression=compression))
 
 
+ONE_BAND = FrameSpec((1, 24, 20), np.dtype(np.uint16))
+PLACE = Placement(3, 5, 100, 200)
+
 CASES = {
     "background": (partial(correct, background=MAP), [SMALL]),
     "flatfield": (partial(correct, flatfield=MAP), [SMALL]),
@@ -107,9 +112,15 @@ class TestVariants(TaskSuite):
         return TaskCase(make, SPEC, refused)
 
 
+class TestSparseVariants(TaskSuite):
+    @pytest.fixture(params=[1.0, 22.0, 1000.0])
+    def case(self, request):
+        return TaskCase(lambda: Sparsify(request.param, PLACE), ONE_BAND, [SPEC, NAMELESS])
+
+
 def test_every_task_has_a_case():
     # The tests of ConvertPhotons bring the files that it needs.
-    covered = {type(make()) for make, _ in CASES.values()} | {ConvertPhotons}
+    covered = {type(make()) for make, _ in CASES.values()} | {ConvertPhotons, Sparsify}
     modules = [
         importlib.import_module(f"processing.tasks.{module.name}")
         for module in pkgutil.iter_modules(processing.tasks.__path__)
