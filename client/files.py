@@ -168,7 +168,7 @@ class MasterFile:
             if _is_hits(data):
                 first, last = (int(one) for one in data["frame_ptr"][n : n + 2])
                 rows, cols = (int(one) for one in data.attrs["image_shape"])
-                index, intensity = (data[name][first:last] for name in ("index", "intensity"))
+                index, intensity = hits_between(data, first, last)
                 return Hits(idx, index, intensity, (rows, cols), code, time_s)
             data = data[n]
         except HDF5_ERRORS as error:
@@ -241,6 +241,19 @@ class SavedFrames:
 def _is_hits(data: Any) -> bool:
     """Whether something that shows frames is a group of hits."""
     return "frame_ptr" in data if hasattr(data, "keys") else False
+
+
+def hits_between(data: Any, first: int, last: int) -> tuple[NDArray[np.int32], NDArray[Any]]:
+    """Positions and values of some hits of a group.
+
+    Raises:
+        OSError: they cannot be read.
+    """
+    index, intensity = (data[name] for name in ("index", "intensity"))
+    if first >= last:
+        # HDF5 2.0 cannot read nothing from a dataset of many mappings.
+        return np.empty(0, index.dtype), np.empty(0, intensity.dtype)
+    return index[first:last], intensity[first:last]
 
 
 def _unreadable(what: str, segment: Segment, error: Exception) -> StorageError:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from client.files import HDF5_ERRORS, MasterFile, Segment
+from client.files import HDF5_ERRORS, MasterFile, Segment, hits_between
 from client.frames import THERE
 from client.validate_sources import Anomaly, Rows, Sources, ranges
 
@@ -106,7 +106,7 @@ def read_hits(where: str, data: Any, first: int) -> Iterator[Anomaly]:
     reason = ""
     for n in range(len(pointers) - 1):
         try:
-            index, intensity = (data[name][pointers[n] : pointers[n + 1]] for name in _COLUMNS)
+            index, intensity = hits_between(data, *pointers[n : n + 2].tolist())
         except HDF5_ERRORS as error:
             unreadable.append(n)
             reason = reason or str(error)
@@ -136,9 +136,10 @@ def whole_hits(where: str, master: MasterFile, whole: Any) -> Iterator[Anomaly]:
             part = master.segment(segment)[segment.name]
             ends = np.asarray(part["frame_ptr"][()], np.int64)
             for n in range(segment.length):
-                own = slice(ends[n], ends[n + 1])
-                here = slice(*pointers[segment.first + n : segment.first + n + 2])
-                if not all(np.array_equal(whole[name][here], part[name][own]) for name in _COLUMNS):
+                own = hits_between(part, *ends[n : n + 2].tolist())
+                at = segment.first + n
+                here = hits_between(whole, *pointers[at : at + 2].tolist())
+                if not all(map(np.array_equal, here, own)):
                     wrong.append(segment.first + n)
         except HDF5_ERRORS:
             continue  # told of the segment

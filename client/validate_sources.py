@@ -65,7 +65,9 @@ class Sources:
                 if "frame_ptr" in parent:
                     pointers = np.asarray(parent["frame_ptr"][()], np.int64)
                     stored = min(_stored(parent[name]) for name in ("index", "intensity"))
-                    return Rows(codes, pointers[1:] <= stored, pointers)
+                    written = (np.diff(pointers) >= 0) & (pointers[1:] <= stored)
+                    # After a crash they go back to 0 behind the last row that was flushed.
+                    return Rows(codes, written, np.maximum.accumulate(pointers))
                 return Rows(codes, _written(file[dataset]), np.empty(0, np.int64))
         except HDF5_ERRORS as error:
             return f"it cannot be read ({error})"

@@ -4,10 +4,11 @@ import h5py
 import numpy as np
 import pytest
 
-from client import Gap, MasterFile, validate
+from client import Gap, MasterFile, Validity, validate
 from tango_servers.deployment import load_deployment
 from tango_servers.local.database import EmbeddedDatabase
-from tests.system.lab import Lab
+from tests.system.lab import Lab, expected
+from tests.tango.devices import wait_until
 from tests.tango.front_rig import FrontRig
 
 DETECTOR = "entry_0000/instrument/detector"
@@ -78,3 +79,27 @@ def test_what_cannot_be_a_hit_is_refused_by_its_path_before_anything_is_changed(
         front.control.prepareAcq()
 
     assert list(tmp_path.iterdir()) == []
+
+
+def test_of_a_receiver_that_is_killed_the_hits_that_were_flushed_are_there(front, lab, tmp_path):
+    front.set(acq_nb_frames=800, acq_expo_time=0.002)
+    sparse(front, tmp_path, **{"processing.saving_sparse.nb_frames_per_file": 1000})
+    run = front.run(front.control.acquire())
+    wait_until(lambda: front.control.frames_received > 600, "enough frames for a flush")
+
+    lab.servers.kill("simulator_rcv2")
+    run.wait_ended(1.6 + 5)
+
+    path = tmp_path / "lima2_sparse_master.h5"
+    assert run.phase == "incomplete"
+    assert validate.validate(path).anomalies == []
+    with MasterFile(path) as master:
+        codes = master.codes
+        assert (codes[::2] == Validity.VALID).all()
+        there = np.flatnonzero(codes[1::2] == Validity.VALID)
+        assert 0 < len(there) < 400
+        assert there.tolist() == list(range(len(there)))
+        assert run.counts()["valid"] == 400 + len(there)
+        peaks = [master.frame(2 * row + 1).data.max() for row in there]
+    assert peaks == [peak if peak >= THRESHOLD else 0 for peak in map(expected, 2 * there + 1)]
+    lab.servers.restart("simulator_rcv2")

@@ -122,6 +122,31 @@ def test_hits_are_arrays_and_frames_images(parts):
     assert all(isinstance(gap, Gap) and gap.cause == Validity.DROPPED for gap in gaps)
 
 
+def test_frames_without_a_hit_can_be_read_among_very_many(tmp_path):
+    parts = HitsParts(tmp_path, 2, shape=(1, 20, 30), expected=300, nb_frames_per_file=200)
+    parts.output.open(parts.run)
+    for receiver in range(2):
+        parts.deliver(receiver, *range(receiver, 300, 2))
+    parts.finish()
+
+    assert told(parts.index) == []
+    with MasterFile(parts.index) as master:
+        for idx in (5, 6, 299):
+            assert np.array_equal(master.frame(idx).data, parts.image(idx))
+
+
+def test_files_of_a_crash_are_good_up_to_the_last_flush(tmp_path):
+    parts = HitsParts(tmp_path, 1, shape=(1, 20, 30), expected=6, nb_frames_per_file=50)
+    parts.output.open(parts.run)
+    parts.deliver(0, *range(6))
+    parts.flush()
+    crashed = parts.params[0].path(0).read_bytes()
+    parts.finish()
+    parts.params[0].path(0).write_bytes(crashed)
+
+    assert told(parts.index) == []
+
+
 def test_a_master_of_images_has_no_hits(tmp_path):
     parts = Parts(tmp_path, 1, expected=1)
     parts.output.open(parts.run)
