@@ -66,13 +66,10 @@ class FaultRule:
         kind, _, rest = text.partition(":")
         allowed = {item.name for item in fields(cls)} - {"kind"}
         try:
-            values = {
-                name.strip(): int(value)
-                for name, value in (part.split("=") for part in rest.split(",") if part)
-            }
+            values = {name: _count(name, value) for name, value in _pairs(rest)}
             if values.keys() - allowed:
-                raise ValueError(f"there are {', '.join(sorted(allowed))}")
-            return cls(FaultKind(kind), **values)
+                raise ValueError(f"of {', '.join(sorted(allowed))} only")
+            return cls(_kind(kind), **values)
         except ValueError as error:
             raise ParamError(
                 f"{text!r} is no fault ({error}); write drop:frame=3,packet=5", path=where
@@ -108,9 +105,11 @@ class FaultMix:
             ParamError: it is not written so; the path is ``where``.
         """
         try:
-            parts = [part.split("=") for part in text.split(",")]
-            rates = {FaultKind(name.strip()): float(rate) for name, rate in parts}
-            if min(rates.values()) < 0 or sum(rates.values()) > 1:
+            rates = {_kind(name): float(rate) for name, rate in _pairs(text)}
+            if not rates:
+                raise ValueError("there is none")
+            # Written so that what is no number (nan) is refused.
+            if not all(rate >= 0 for rate in rates.values()) or not sum(rates.values()) <= 1:
                 raise ValueError("shares are 0 to 1, together at most 1")
         except ValueError as error:
             raise ParamError(
@@ -146,3 +145,25 @@ class Faults:
                     {packet: Fault(rule.kind, rule.amount) for packet in which if packet < packets}
                 )
         return found
+
+
+def _pairs(text: str) -> list[tuple[str, str]]:
+    """Read ``name=value,name=value``."""
+    parts = [part.partition("=") for part in text.split(",") if part.strip()]
+    for name, _, value in parts:
+        if not value.strip():
+            raise ValueError(f"{name.strip()} has no value")
+    return [(name.strip(), value.strip()) for name, _, value in parts]
+
+
+def _kind(name: str) -> FaultKind:
+    if name.strip() not in list(FaultKind):
+        raise ValueError(f"the kinds are {', '.join(FaultKind)}")
+    return FaultKind(name.strip())
+
+
+def _count(name: str, text: str) -> int:
+    least = 1 if name == "every" else 0
+    if not text.isdecimal() or int(text) < least:
+        raise ValueError(f"{name} is a whole number from {least} on, not {text}")
+    return int(text)

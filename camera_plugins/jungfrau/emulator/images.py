@@ -75,6 +75,8 @@ def stacked_images(images: NDArray[np.uint16], where: str = "images") -> ImageSo
             f"of {MODULE_ROWS} x {MODULE_COLS}",
             path=where,
         )
+    if not images.size:
+        raise ParamError("there is no image in it", path=where)
     images = np.ascontiguousarray(images)
     frames, modules = images.shape[:2]
 

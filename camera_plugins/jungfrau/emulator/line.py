@@ -65,7 +65,11 @@ class Line:
         self._held: list[tuple[int, int, int, bytes]] = []
         self._socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
         self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SEND_BUFFER)
-        self._socket.connect(address)
+        try:
+            self._socket.connect(address)
+        except OSError:
+            self._socket.close()
+            raise
         self._fd = self._socket.fileno()
         self._prepare_batch(_SEGMENTS if self._kernel_cuts() else 1)
 

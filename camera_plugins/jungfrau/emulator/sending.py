@@ -54,17 +54,22 @@ class EmulatorConfig:
 
     def __post_init__(self) -> None:
         PortShape(self.interfaces, self.rows)
+        for name, least in (("modules", 1), ("modules_per_column", 0), ("period_s", 0)):
+            if not getattr(self, name) >= least:
+                raise ParamError(f"{getattr(self, name)} is less than {least}", path=name)
         if not self.destinations:
             raise ParamError("there must be one at least", path="destinations")
         for number, entry in enumerate(self.destinations):
             if len(entry) != self.modules * self.interfaces:
                 raise ParamError(
-                    f"{len(entry)} addresses for {self.modules} modules with "
-                    f"{self.interfaces} interfaces",
+                    f"addresses: {len(entry)}, needed: {self.modules * self.interfaces}, one for "
+                    "each interface of each module",
                     path=f"destinations.{number}",
                 )
-        if self.frames < 1 or self.first_frame < 1:
-            raise ParamError("frames and their numbers count from 1", path="first_frame")
+        if self.frames < 1:
+            raise ParamError("there must be one frame at least", path="frames")
+        if self.first_frame < 1:
+            raise ParamError("the numbers of frames count from 1", path="first_frame")
         if not 0 <= self.first_entry < len(self.destinations):
             raise ParamError("there is no such destination", path="first_entry")
 
@@ -87,32 +92,38 @@ class Emulator:
         self._tell = tell
         self._config = config
         self._images = images
-        stride = len(config.destinations)
-        per_column = config.modules_per_column or config.modules
         self._lines: list[list[Line]] = []
         """By destination, then by module and port."""
-        for entry, addresses in enumerate(config.destinations):
-            lines = []
-            for number, address in enumerate(addresses):
-                module, port = divmod(number, config.interfaces)
-                shape = PortShape(config.interfaces, config.rows, port)
-                row, column = port_place(module, port, config.interfaces, per_column)
-                fields = {
-                    "row": row,
-                    "column": column,
-                    "module_id": config.module_id + module,
-                    "exp_length_100ns": round(config.exposure_s * _TICKS_PER_S),
-                    "daq_info": config.daq_info,
-                }
-                account = LineAccount(module, port, entry, shape.packets)
-                lines.append(
-                    Line(shape, address, account, stride, fields, keep_masks=config.keep_masks)
-                )
-            self._lines.append(lines)
+        try:
+            for entry, addresses in enumerate(config.destinations):
+                self._lines.append([])
+                for number, address in enumerate(addresses):
+                    self._lines[-1].append(self._line(entry, number, address))
+        except OSError:
+            self.close()
+            raise
         self.account = Account([line.account for lines in self._lines for line in lines])
         self._start_s = 0.0
         # Without a period frames have no duration either.
         self._exposure_s = config.exposure_s if config.period_s else 0.0
+
+    def _line(self, entry: int, number: int, address: Address) -> Line:
+        """The way of one port to one destination."""
+        config = self._config
+        module, port = divmod(number, config.interfaces)
+        shape = PortShape(config.interfaces, config.rows, port)
+        per_column = config.modules_per_column or config.modules
+        row, column = port_place(module, port, config.interfaces, per_column)
+        fields = {
+            "row": row,
+            "column": column,
+            "module_id": config.module_id + module,
+            "exp_length_100ns": round(config.exposure_s * _TICKS_PER_S),
+            "daq_info": config.daq_info,
+        }
+        account = LineAccount(module, port, entry, shape.packets)
+        stride = len(config.destinations)
+        return Line(shape, address, account, stride, fields, keep_masks=config.keep_masks)
 
     def run(self, stop: Callable[[], bool] = lambda: False) -> Account:
         """Send all frames; ``stop`` is asked before each one. Closes the sockets."""

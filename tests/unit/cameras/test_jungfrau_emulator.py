@@ -226,7 +226,11 @@ def test_images_repeat():
     [
         ({"modules": 2}, "destinations.0"),
         ({"rows": 9}, "rows"),
-        ({"frames": 0}, "first_frame"),
+        ({"frames": 0}, "frames"),
+        ({"first_frame": 0}, "first_frame"),
+        ({"modules": 0}, "modules"),
+        ({"modules_per_column": -1}, "modules_per_column"),
+        ({"period_s": -1.0}, "period_s"),
         ({"first_entry": 1}, "first_entry"),
     ],
 )
@@ -237,10 +241,35 @@ def test_what_cannot_be_sent_is_refused(options, path):
     assert caught.value.path == path
 
 
-@pytest.mark.parametrize("text", ["melt:frame=1", "drop:colour=1", "drop:frame", "drop:frame=x"])
-def test_a_fault_that_is_written_wrongly_is_refused(text):
-    with pytest.raises(ParamError, match="fault"):
+@pytest.mark.parametrize(
+    ("text", "because"),
+    [
+        ("melt:frame=1", "the kinds are drop, delay"),
+        ("drop:colour=1", "of amount, every, frame"),
+        ("drop:frame", "frame has no value"),
+        ("drop:frame=x", "frame is a whole number from 0 on, not x"),
+        ("drop:frame=-3", "frame is a whole number from 0 on, not -3"),
+        ("drop:every=0", "every is a whole number from 1 on, not 0"),
+    ],
+)
+def test_a_fault_that_is_written_wrongly_is_refused_with_what_is_wrong(text, because):
+    with pytest.raises(ParamError, match="is no fault") as caught:
         FaultRule.from_text(text)
+
+    assert because in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "text", ["drop=1.5", "drop=nan", "drop=-1", "drop", "melt=0.1", "drop=x", ","]
+)
+def test_a_mix_that_is_written_wrongly_is_refused(text):
+    with pytest.raises(ParamError, match="is no mix of faults"):
+        FaultMix.from_text(text, seed=0)
+
+
+def test_images_of_which_there_is_none_are_refused():
+    with pytest.raises(ParamError, match="no image"):
+        stacked_images(np.zeros((0, 512, 1024), np.uint16))
 
 
 def test_faults_are_read_from_text():
@@ -249,8 +278,6 @@ def test_faults_are_read_from_text():
     assert rule == FaultRule(FaultKind.DELAY, frame=3, packet=5, amount=2)
     mix = FaultMix.from_text("drop=0.1,out_of_range=0.2", seed=5)
     assert mix.rates == {FaultKind.DROP: 0.1, FaultKind.OUT_OF_RANGE: 0.2}
-    with pytest.raises(ParamError, match="mix"):
-        FaultMix.from_text("drop=1.5", seed=0)
 
 
 def test_the_command_accounts_into_a_file(make_sockets, tmp_path, monkeypatch):
@@ -274,6 +301,25 @@ def test_the_command_accounts_into_a_file(make_sockets, tmp_path, monkeypatch):
     assert len(sockets.packets(1)) == 7
 
 
-def test_the_command_refuses_an_address_without_port():
-    with pytest.raises(ParamError, match="HOST:PORT"):
-        emulate.main(["jungfrau", "--dest", "localhost"])
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        (["--dest", "localhost"], "HOST:PORT"),
+        (["--dest", "localhost:65536"], "HOST:PORT"),
+        (["--dest", "nowhere.invalid:9"], "no way to nowhere.invalid:9"),
+        (["--dest", "127.0.0.1:9", "--account", "/nowhere/account"], "cannot be written"),
+    ],
+)
+def test_the_command_refuses_what_it_cannot_reach(monkeypatch, options, told):
+    monkeypatch.setattr(emulate.signal, "signal", lambda *_: None)
+
+    with pytest.raises(ParamError, match=told):
+        emulate.main(["jungfrau", *options])
+
+
+@pytest.mark.parametrize("options", [["--rate", "-1"], ["--seed", "-1"]])
+def test_the_command_refuses_negative_numbers(capsys, options):
+    with pytest.raises(SystemExit):
+        emulate.main(["jungfrau", "--dest", "127.0.0.1:9", *options])
+
+    assert "not negative" in capsys.readouterr().err
