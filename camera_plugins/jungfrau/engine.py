@@ -93,11 +93,11 @@ class EngineSetup:
 
 
 def wanted_buffers(params: JungfrauParams, setup: EngineSetup, pools: PoolSet) -> int:
-    """How many frames find room between network and processing."""
-    if params.det.nb_buffers:
-        return max(_LEAST_BUFFERS, params.det.nb_buffers)
-    a_second = math.ceil(1 / params.acq.period_s)
+    """How many frames find room between network and processing; some memory is left for others."""
     quarter = pools.limit_bytes // 4 // setup.frame_bytes
+    if params.det.nb_buffers:
+        return max(_LEAST_BUFFERS, min(params.det.nb_buffers, 3 * quarter))
+    a_second = math.ceil(1 / params.acq.period_s)
     return max(_COMFORTABLE_BUFFERS, min(a_second, quarter))
 
 
@@ -147,13 +147,7 @@ class Engine:
             return self.receiver
         self._let_go()
         if there < wanted:
-            try:
-                more = pools.fitting(
-                    pool.slot_bytes, wanted - there, max(0, _LEAST_BUFFERS - there)
-                )
-            except MemoryError as error:
-                raise ParamError(str(error), path="det.nb_buffers") from error
-            pool.grow(there + more)
+            pool = _grown(pools, setup.frame_bytes, wanted)
         self._slots = max(wanted, pool.stats().slots)
         depth = max(4, min(_MOST_REQUESTS, pool.stats().slots * 3 // 4))
         try:
@@ -176,3 +170,24 @@ class Engine:
         if self.receiver is not None:
             self.receiver.close()
         self.receiver = self._setup = self._pool = None
+
+
+def _grown(pools: PoolSet, nbytes: int, wanted: int) -> BufferPool:
+    """The pool with ``wanted`` slots, or as many as there is room for.
+
+    Raises:
+        ParamError: there is no room at all.
+    """
+    pool = pools.pool(POOL, nbytes)
+    missing = wanted - pool.stats().slots
+    if pools.fitting(pool.slot_bytes, missing, 0) < missing:
+        # Frames of earlier sizes may still be taking room.
+        pools.trim()
+        pool = pools.pool(POOL, nbytes)
+    there = pool.stats().slots
+    try:
+        more = pools.fitting(pool.slot_bytes, wanted - there, max(0, _LEAST_BUFFERS - there))
+        pool.grow(there + more)
+    except MemoryError as error:
+        raise ParamError(str(error), path="det.nb_buffers") from error
+    return pool

@@ -63,8 +63,8 @@ class JungfrauDetParams(ParamsModel):
     silence_ms: int = quantity("ms", default=1000, ge=100, le=60_000)
     """When nothing came for so long after the last frame was due, what is missing is lost."""
     nb_buffers: int = quantity("frames", default=0, ge=0, le=100_000)
-    """Frames that find room between network and processing; 0 = a quarter of the memory for
-    frames, at most a second of the detector, at least 32."""
+    """Frames that find room between network and processing, in at most three quarters of the
+    memory for frames; 0 = in a quarter of it, at most a second of the detector, at least 32."""
     emulator: EmulatorParams = EmulatorParams()
 
     @property

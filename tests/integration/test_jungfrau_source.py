@@ -261,3 +261,25 @@ def test_buffers_that_others_hold_do_not_count(make_rig):
     assert indices(items) == list(range(12))
     assert (before.slots, after.slots) == (16, 28)
     assert [int(frame.data[0, 0, 0]) & 0x3FFF for frame in held[:2]] != [0, 0]
+
+
+def test_frames_of_an_earlier_size_make_room_when_memory_is_short(make_rig):
+    made = case({"nb_buffers": 100})
+    rig = make_rig(made)
+    rig.pools.limit_bytes = 64 * 8 * 1024 * 2
+    for rows in (8, 64, 16):
+        det = {**made.tree["det"], "readout_rows": rows}
+        (items,) = rig.run(made.params({**made.tree, "det": det}, nb_frames=3))
+        assert indices(items) == [0, 1, 2]
+        items.clear()
+
+
+def test_however_many_buffers_are_wanted_others_get_memory_too(make_rig):
+    made = case({"nb_buffers": 100_000})
+    rig = make_rig(made)
+    rig.pools.limit_bytes = 64 * 8 * 1024 * 2
+
+    rig.prepare(made.params(nb_frames=1))
+
+    (stats,) = rig.pools.stats().values()
+    assert stats.slots == 48
