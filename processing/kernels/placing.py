@@ -74,13 +74,24 @@ class Placing:
         )
         """(pixels, 4) int32: flat index of a double-size pixel and of up to three gap pixels that
         it covers, -1 where there are fewer."""
-        self.empty_runs = self._empty_runs()
+        self._empty = self.put(np.zeros(self.pixels, np.bool_), True).reshape(-1)
+        self.empty_runs = _runs(self._empty)
         """(runs, 2) int32: first flat index and length of pixels that nothing reaches."""
 
     @property
     def pixels(self) -> int:
         """Pixels of a raw frame."""
         return len(self.modules) * self.rows * MODULE_COLS
+
+    def runs_between_rows(self) -> NDArray[np.int32]:
+        """As `empty_runs`, without the gaps between the chips of a row of pixels."""
+        empty = self._empty.copy()
+        rows = self.first_row + np.arange(self.rows)
+        for place in self.modules:
+            for last in range(CHIP - 1, MODULE_COLS - 1, CHIP):
+                for n in range(1, self.gap + 1):
+                    empty[self.index(place, rows, last) + n * place.col_step] = False
+        return _runs(empty)
 
     def bands(self, image: NDArray[Any], step: int = CHIP) -> Iterator[Band]:
         """The image in pieces of at most ``step`` raw rows.
@@ -159,11 +170,6 @@ class Placing:
         table[only_down, 1], table[only_down, 2] = table[only_down, 2], -1
         return table
 
-    def _empty_runs(self) -> NDArray[np.int32]:
-        empty = self.put(np.zeros(self.pixels, np.bool_), True).reshape(-1)
-        edges = np.flatnonzero(np.diff(empty, prepend=False, append=False)).astype(np.int32)
-        return np.ascontiguousarray(np.stack([edges[::2], edges[1::2] - edges[::2]], axis=1))
-
 
 def double_size(rows: int = MODULE_ROWS) -> NDArray[np.bool_]:
     """Which pixels of a module are of double size: those at chip borders within the module.
@@ -184,6 +190,12 @@ def stacked(shape: tuple[int, int, int], rows: int = MODULE_ROWS) -> Placing:
         ModulePlace((n * rows - first_row) * MODULE_COLS, MODULE_COLS, 1) for n in range(count)
     ]
     return Placing(shape, places, rows=rows)
+
+
+def _runs(empty: NDArray[np.bool_]) -> NDArray[np.int32]:
+    """First index and length of the runs of True. Shapes: (pixels,) -> (runs, 2)."""
+    edges = np.flatnonzero(np.diff(empty, prepend=False, append=False)).astype(np.int32)
+    return np.ascontiguousarray(np.stack([edges[::2], edges[1::2] - edges[::2]], axis=1))
 
 
 def _outwards(position: NDArray[Any], size: int) -> NDArray[Any]:

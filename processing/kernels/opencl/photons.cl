@@ -120,6 +120,28 @@ void fetch(ushort word, int pixel, __global const map_t *offset, __global const 
 #endif
 }
 
+/* Photons of 16 words as if all were in G0; the bits of the words are gathered in seen. */
+out16_t straight(int at, __global const ushort *restrict raw, __global const map_t *offset,
+                 __global const map_t *factor, float scale, out_t no_value, ushort16 *seen)
+{
+    const ushort16 words = vload16(0, raw + at);
+    *seen |= words;
+#ifdef MAPS_16
+    const int16 steps = convert_int16(vload16(0, factor + at));
+    const int16 adc = 4 * convert_int16(words) - convert_int16(vload16(0, offset + at));
+    const float16 value = convert_float16(adc) * (convert_float16(steps) * scale);
+#if defined(OUT_INT16)
+    return select(rounded16(value), (out16_t)no_value, convert_short16(steps == 0));
+#else
+    return select(rounded16(value), (out16_t)no_value, steps == 0);
+#endif
+#else
+    const float16 value =
+        (convert_float16(words) - vload16(0, offset + at)) * vload16(0, factor + at);
+    return rounded16(value);
+#endif
+}
+
 /* For CPUs: a row of a module per item. Nearly all pixels are in G0, so a straight pass that the
  * vector units like comes first. Words of other stages are noted and converted at the end. */
 __kernel void convert_rows(__global const ushort *restrict raw, __global const map_t *offset,
@@ -134,35 +156,30 @@ __kernel void convert_rows(__global const ushort *restrict raw, __global const m
     int count = 0;
     for (int start = 0; start < COLS; start += CHIP) {
         const int first = row_first + start;
-        const int target = row_start + (start + GAP * (start / CHIP)) * col_step;
+        __global out_t *to = out + row_start + (start + GAP * (start / CHIP)) * col_step;
         ushort16 seen = 0;
-        for (int n = 0; n < CHIP; n += 16) {
-            const ushort16 words = vload16(0, raw + first + n);
-            seen |= words;
-#ifdef MAPS_16
-            const int16 steps = convert_int16(vload16(0, factor + first + n));
-            const int16 adc = 4 * convert_int16(words) - convert_int16(vload16(0, offset + first + n));
-            const float16 value = convert_float16(adc) * (convert_float16(steps) * scale.x);
-            out16_t result = rounded16(value);
-#if defined(OUT_INT16)
-            result = select(result, (out16_t)no_value, convert_short16(steps == 0));
-#else
-            result = select(result, (out16_t)no_value, steps == 0);
-#endif
-#else
-            const float16 value =
-                (convert_float16(words) - vload16(0, offset + first + n)) * vload16(0, factor + first + n);
-            const out16_t result = rounded16(value);
-#endif
-            if (col_step == 1) {
-                store16(result, out + target + n);
-            } else {
+        if (col_step == 1) {
+            /* What lies before and behind whole vectors of the image is written twice. */
+            const int before = (16 - ((size_t)to / sizeof(out_t)) % 16) % 16;
+            if (before) {
+                vstore16(straight(first, raw, offset, factor, scale.x, no_value, &seen), 0, to);
+                const int last = CHIP - 16;
+                vstore16(straight(first + last, raw, offset, factor, scale.x, no_value, &seen), 0,
+                         to + last);
+            }
+            for (int n = before; n <= CHIP - 16; n += 16)
+                store16(straight(first + n, raw, offset, factor, scale.x, no_value, &seen), to + n);
+        } else {
+            for (int n = 0; n < CHIP; n += 16) {
                 out_t lanes[16];
-                vstore16(result, 0, lanes);
+                vstore16(straight(first + n, raw, offset, factor, scale.x, no_value, &seen), 0, lanes);
                 for (int lane = 0; lane < 16; lane++)
-                    out[target + (n + lane) * col_step] = lanes[lane];
+                    to[(n + lane) * col_step] = lanes[lane];
             }
         }
+        if (start + CHIP < COLS)
+            for (int n = 0; n < GAP; n++)
+                to[(CHIP + n) * col_step] = no_value;
         const ushort8 half8 = seen.lo | seen.hi;
         const ushort4 half4 = half8.lo | half8.hi;
         const ushort2 half2 = half4.lo | half4.hi;

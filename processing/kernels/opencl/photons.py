@@ -74,13 +74,14 @@ class DevicePhotons:
             options.append("-DMAPS_16")
         self._program = program(device, "photons.cl", tuple(options))
         places = [(place.first, place.row_step, place.col_step) for place in placing.modules]
-        self._counts = len(placing.empty_runs), len(placing.shares)
+        runs = placing.empty_runs if self._by_pixel else placing.runs_between_rows()
+        self._counts = len(runs), len(placing.shares)
         self._no_value = self._dtype.type(maps.marks.no_value)
         self._saturated = self._dtype.type(maps.marks.saturated)
         self._lanes = threading.local()
         try:
             self._places = self._constant(np.array(places, np.int32))
-            self._runs = self._constant(placing.empty_runs)
+            self._runs = self._constant(runs)
             self._shares = self._constant(placing.shares)
             self._maps = self._load(maps)
             # Drivers finish compiling with the first call, and some fail only there.
