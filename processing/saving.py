@@ -204,6 +204,13 @@ class SavingParams(ParamsModel):
             )
 
 
+class InputSavingParams(SavingParams):
+    """The saving block of frames as they came: their files lie beside those of processed ones."""
+
+    filename_prefix: str = "lima2_input"
+    """First part of the file names."""
+
+
 class SparseSavingParams(SavingParams):
     """The saving block of sparse frames: their files lie beside those of images."""
 

@@ -18,6 +18,8 @@ _FULL = 0.95
 _SAVING = "sav"
 """Part of the names of queues whose lane writes files."""
 _CAMERA = "camera"
+_SAVED = "_saved"
+"""End of the names of counters of frames in files."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,7 +182,7 @@ class ActivityWatch:
             period_s=(int(acq["expo_time"]) + int(acq["latency_time"])) * 1e-6,
             deferred=run.order.deferred,
             processed=processed,
-            saved_idle_s=self._idle_s("saved", run.counter("nb_frames_saved"), now_s),
+            saved_idle_s=self._idle_s("saved", _saved(run), now_s),
             owner=front % len(run.members) if known else None,
             members=tuple(
                 MemberView(
@@ -203,3 +205,14 @@ class ActivityWatch:
             self._seen[what] = (value, now_s)
             return 0.0
         return now_s - before[1]
+
+
+def _saved(run: SystemRun) -> int:
+    """Frames of all kinds that are safe in files."""
+    return sum(
+        count
+        for member in run.members
+        if member.status is not None
+        for name, count in member.status.counters.items()
+        if name.endswith(_SAVED)
+    )

@@ -52,7 +52,7 @@ from processing.pipelines.photons import (
 from processing.pipelines.preload import preload
 from processing.pipelines.saved import Saved
 from processing.pipelines.spare import SpareFrames
-from processing.saving import SavingParams, SparseSavingParams
+from processing.saving import InputSavingParams, SavingParams, SparseSavingParams
 from processing.tasks.accumulate import Accumulate
 from processing.tasks.buffers import OutputBuffers, grow_within
 from processing.tasks.convert_photons import ConvertPhotons
@@ -86,7 +86,7 @@ class LegacyParams(ParamsModel):
     taps: TapsParams = TapsParams()
     saving: SavingParams = SavingParams()
     """Processed frames."""
-    saving_input: SavingParams = SavingParams(filename_prefix="lima2_input")
+    saving_input: InputSavingParams = InputSavingParams()
     """Frames as they came from the camera, independently of the processed ones."""
     sparse: SparseParams = SparseParams()
     saving_sparse: SparseSavingParams = SparseSavingParams()

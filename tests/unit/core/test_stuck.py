@@ -1,11 +1,12 @@
 """Why is it stuck: one sentence that names the blocking stage."""
 
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 
 from lima2_core.state.system import Phase
-from lima2_core.system.stuck import MemberView, Situation, why_stuck
+from lima2_core.system.stuck import ActivityWatch, MemberView, Situation, why_stuck
 
 MEMBERS = (MemberView("r0", received=50), MemberView("r1", received=50))
 WELL = Situation(
@@ -139,3 +140,29 @@ def test_a_writer_that_writes_nothing_is_named_before_its_queue_is_full():
     )
     assert why_stuck(replace(waiting, saved_idle_s=0.5)) == ""
     assert why_stuck(replace(waiting, members=MEMBERS)) == ""
+
+
+@pytest.mark.parametrize("name", ["nb_frames_saved", "nb_frames_input_saved"])
+def test_whatever_kind_of_frames_is_written_is_a_sign_of_life(name):
+    status = SimpleNamespace(received=5, counters={name: 1, "nb_frames_processed": 7}, queues={})
+    member = SimpleNamespace(name="r0", status=status, asked_s=0.0, lost="", ended=False)
+    run = SimpleNamespace(
+        view=SimpleNamespace(
+            applied={"acq": {"trigger_mode": "internal", "expo_time": 1, "latency_time": 0}}
+        ),
+        phase=Phase.DRAINING,
+        ledger=SimpleNamespace(front=0),
+        layout=SimpleNamespace(known=True, parts=1),
+        members=[member],
+        expected=10,
+        exposed=10,
+        order=SimpleNamespace(deferred=False),
+        outputs=SimpleNamespace(threads=()),
+    )
+    watch = ActivityWatch(run)
+    watch.look(0.0)
+    assert watch.look(2.0).saved_idle_s == 2.0
+
+    status.counters[name] = 2
+
+    assert watch.look(3.0).saved_idle_s == 0.0
