@@ -14,6 +14,7 @@ import numpy as np
 from lima2_core.data.frame import Validity
 from lima2_core.system.outputs import RunView
 from processing.outputs.blissdata_plan import RATES, Group, Images, ScanPlan, groups_of, images_of
+from processing.outputs.blissdata_writer_id import writer
 
 POLICY_FIELDS = ("proposal", "collection", "dataset")
 """Parts of the identity that are taken from the metadata of the user."""
@@ -49,6 +50,7 @@ def beginning(plan: ScanPlan, number: int, started_wall_s: float) -> dict[str, A
     title = f"{plan.identity['name']} {number}"
     return {
         **plan.info,
+        "publisher": writer(),
         "scan_nb": number,
         "title": title,
         "start_time": iso(started_wall_s),

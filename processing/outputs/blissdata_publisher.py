@@ -57,6 +57,7 @@ class Publisher:
         self._worker: Worker | None = None
         # Of the thread alone.
         self._store: BlissStore | None = None
+        self._looked_back = False
         self._scans: dict[RunFeed, BlissScan] = {}
         self._refresh_at_s: dict[RunFeed, float] = {}
 
@@ -166,6 +167,7 @@ class Publisher:
             if self.trouble:
                 log.info("publishing to %s goes on", self.address)
             self.trouble = ""
+            self._look_back(self._store)
         self._store.check()
         while self._servers:
             self._store.end_live_frames(self._servers[:1])
@@ -176,6 +178,13 @@ class Publisher:
             if feed.started_wall_s and not feed.closed.is_set() and now_s >= feed.retry_at_s:
                 more |= self._serve(self._store, feed)
         return more
+
+    def _look_back(self, store: BlissStore) -> None:
+        """Once, close what a process before this one left open."""
+        if not self._looked_back:
+            for key in store.close_abandoned():
+                log.warning("the scan %s was left open by a server that has ended; closed", key)
+            self._looked_back = True
 
     def _serve(self, store: BlissStore, feed: RunFeed) -> bool:
         """Publish what is new of one run; an answer that refuses it concerns this run only."""

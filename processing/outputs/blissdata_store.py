@@ -29,6 +29,7 @@ from lima2_core.errors import NotAvailableError
 from processing.outputs.blissdata_feed import ImageStatus, Piece
 from processing.outputs.blissdata_info import beginning
 from processing.outputs.blissdata_plan import Images, ScanPlan
+from processing.outputs.blissdata_writer_id import is_gone
 
 ANSWER_S = 2.0
 """How long any answer of Redis may take."""
@@ -56,6 +57,7 @@ _HISTORY_LENGTH = 2048  # as blissdata keeps it
 _HISTORY_SEARCHED = 200
 _ALWAYS_ASK = 2**31 - 1
 _NEVER_FITS = -1
+_ABANDONED = "the server that published it ended before the run did"
 
 
 class GoneError(_errors.ConnectionError):  # type: ignore[misc]
@@ -251,6 +253,37 @@ class BlissStore:
             if self.redis.json().get(key, "$.info.acq_id") == [acq_id]:
                 return str(key)
         return ""
+
+    def close_abandoned(self) -> list[str]:
+        """End the scans whose publisher on this computer has ended before them; their keys."""
+        found = [
+            fields[b"key"].decode()
+            for _, fields in self.redis.xrevrange(scan_creation_stream, count=_HISTORY_SEARCHED)
+        ]
+        pipe = self.redis.pipeline(transaction=False)
+        for key in found:
+            pipe.json().get(key, "$.info.publisher")
+        closed = []
+        for key, told in zip(found, pipe.execute(), strict=True):
+            if told and is_gone(told[0]) and self._close_abandoned(key):
+                closed.append(key)
+        return closed
+
+    def _close_abandoned(self, key: str) -> bool:
+        """End one of them, unless it was closed."""
+        model = self._store._scan_model.get(key.removeprefix(self._store._scan_model.make_key("")))
+        states = self.redis.xrevrange(model.state_stream.key(), count=1)
+        if not states or int(states[0][1][b"state"]) >= ScanState.STOPPED.value:
+            return False
+        pipe = self.redis.pipeline(transaction=True)
+        for stream in model.data_streams.values():
+            pipe.fcall("seal_stream", 1, stream.key())
+        info = {**model.info, "end_reason": "FAILURE", "verdict": _ABANDONED}
+        pipe.execute_command("JSON.SET", key, "$.info", json.dumps(info))
+        for state in (ScanState.STOPPED, ScanState.CLOSED):
+            pipe.xadd(model.state_stream.key(), {"state": state.value})
+        pipe.execute(raise_on_error=False)  # streams may be sealed already
+        return True
 
     def end_live_frames(self, servers: Iterable[str]) -> None:
         """Let readers know that these devices do not serve their frames any more."""

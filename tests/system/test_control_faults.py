@@ -10,6 +10,7 @@ import signal
 
 import pytest
 import tango
+from blissdata import DataStore, ScanState
 
 from client import Lima2, NotAvailableError
 from client.validate import validate
@@ -118,6 +119,26 @@ def test_a_control_that_is_back_at_once_waits_for_its_receivers_and_says_for_who
     assert "another client" in refusals[0]
     lab.control.startAcq()
     assert following.wait_ended() == "done"
+
+
+def test_the_scan_of_a_control_that_died_is_closed_by_the_next_one(lab, control, tmp_path):
+    consumer = DataStore(lab.redis.url)
+    since = consumer.get_last_scan_timetag()
+    begin(lab, tmp_path, ENDLESS)
+    _, key = consumer.get_next_scan(since=since, timeout=5)
+    wait_until(lambda: len(consumer.load_scan(key).streams["ledger_code"]) > 20, "some frames")
+
+    lab.servers.kill(control)
+    assert consumer.load_scan(key).state is ScanState.STARTED
+    lab.servers.restart(control)
+
+    wait_until(lambda: consumer.load_scan(key).state is ScanState.CLOSED, "its end", REST_S)
+    scan = consumer.load_scan(key)
+    assert scan.info["end_reason"] == "FAILURE"
+    assert "ended before the run" in scan.info["verdict"]
+    assert all(stream.is_sealed() for stream in scan.streams.values())
+    wait_until(lambda: set(receiver_states(lab)) == {"idle"}, "rest", 2 * REST_S)
+    lab.quick(tmp_path)
 
 
 def test_a_control_that_is_back_need_not_wait_if_it_resets_all(lab, control, tmp_path):
