@@ -26,7 +26,9 @@ def main(argv: Sequence[str]) -> int:
     report = validate(options.file, pixels=not options.quick)
     for anomaly in report.anomalies:
         print(anomaly)
-    print(f"{report.frames} frames: {report.valid} valid, {report.gaps} missing")
+    partial = report.frames - report.valid - report.gaps
+    parts = f", {partial} partial" if partial else ""
+    print(f"{report.frames} frames: {report.valid} valid{parts}, {report.gaps} missing")
     if report.verdict:
         print(f"verdict of the run: {report.verdict}")
     found = len(report.anomalies)

@@ -53,6 +53,20 @@ def test_other_good_files_are_good_too(tmp_path, changed):
     assert told(filled(tmp_path, **changed).index) == []
 
 
+def test_frames_of_which_only_a_part_came_are_counted_apart(tmp_path, capsys):
+    parts = Parts(tmp_path, 4, placements=quadrants(4, 6), expected=2)
+    parts.output.open(parts.run)
+    for receiver in range(4):
+        parts.deliver(receiver, 0)
+    for receiver in range(3):
+        parts.deliver(receiver, 1)
+    parts.deliver(3, 1, gap=Validity.PACKET_LOSS)
+    parts.finish()
+
+    assert main([str(parts.index)]) == 0
+    assert "2 frames: 1 valid, 1 partial, 0 missing" in capsys.readouterr().out
+
+
 def test_frames_in_parts_are_followed_part_by_part(tmp_path):
     parts = Parts(tmp_path, 4, placements=quadrants(4, 6), expected=4)
     parts.output.open(parts.run)
