@@ -13,6 +13,7 @@ from lima2_core.data.rows import LEDGER
 from lima2_core.system.layout import Layout
 from lima2_core.system.ledger import Ledger
 from lima2_core.system.merge import RecordMerger
+from lima2_core.system.outputs import Survivors
 from lima2_core.system.ports import RunStatus, UnreachableError
 
 ROWS = "rows/"
@@ -90,17 +91,22 @@ class Books:
         for name, merger in self.mergers.items():
             self._settle_records(name, merger, gone)
 
-    def recover(self, receiver: int, source: str, rows: int) -> None:
-        """Count what a lost receiver has in its first ``rows`` rows, though it did not tell of it.
+    def recover(self, receiver: int, source: str, left: Survivors) -> None:
+        """Count what a lost receiver has in its files, though it did not tell of it.
 
-        Where a row does not tell which frame it holds, such frames stay lost.
+        Where neither a row nor the file tells which frame it holds, such frames stay lost.
         """
         ledger = self.saved[source]
         told = ledger.rows_of(receiver)
-        if not self._layout.known or self._layout.depth_of(source) > 1 or rows <= told:
+        if self._layout.depth_of(source) > 1 or left.rows <= told:
             return
-        found = np.arange(told, rows)
-        indices = found if self._layout.parts > 1 else found * self._n + receiver
+        found = np.arange(told, left.rows)
+        if self._layout.known:
+            indices = found if self._layout.parts > 1 else found * self._n + receiver
+        elif left.untold is not None and len(left.untold) == len(found):
+            indices = left.untold
+        else:
+            return
         ledger.recover(receiver, indices, found)
         if source == self._main:
             self.ledger.recover(receiver, indices, found)

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from lima2_core.errors import ParamError
-from lima2_core.system.outputs import RunOutput, RunView
+from lima2_core.system.outputs import RunOutput, RunView, Survivors
 from lima2_core.worker import Worker
 
 log = logging.getLogger(__name__)
@@ -28,7 +28,7 @@ class _Question:
 
     source: str
     receiver: int
-    rows: int | None = None
+    answer: Survivors | None = None
     answered: threading.Event = field(default_factory=threading.Event)
 
 
@@ -76,15 +76,15 @@ class OutputThread:
         self._abandoned = True
         self._todo.put(None)
 
-    def survivors(self, source: str, receiver: int, timeout_s: float) -> int | None:
-        """Rows that the output finds in the files of a dead receiver; None if it cannot tell."""
+    def survivors(self, source: str, receiver: int, timeout_s: float) -> Survivors | None:
+        """What the output finds in the files of a dead receiver; None if it cannot tell."""
         question = _Question(source, receiver)
         self._todo.put(question)
         until_s = time.monotonic() + timeout_s
         while not question.answered.wait(min(PERIOD_S, max(0.0, until_s - time.monotonic()))):
             if self.done.is_set() or time.monotonic() >= until_s:
                 return None
-        return question.rows
+        return question.answer
 
     def join(self, timeout_s: float) -> bool:
         """Wait for the end; False if ``timeout_s`` passed first."""
@@ -106,7 +106,7 @@ class OutputThread:
                 continue
             if question is None:
                 break
-            question.rows = self.output.survivors(question.source, question.receiver)
+            question.answer = self.output.survivors(question.source, question.receiver)
             question.answered.set()
         if self._finish and not self._abandoned:
             self.output.finish()
@@ -155,12 +155,12 @@ class Outputs:
             if thread.refusal is not None:
                 raise thread.refusal
 
-    def survivors(self, source: str, receiver: int) -> int | None:
-        """Rows that are readable in the files of a dead receiver; None if nobody can tell."""
+    def survivors(self, source: str, receiver: int) -> Survivors | None:
+        """What is readable in the files of a dead receiver; None if nobody can tell."""
         for thread in self.threads:
-            rows = thread.survivors(source, receiver, SURVIVORS_S)
-            if rows is not None:
-                return rows
+            found = thread.survivors(source, receiver, SURVIVORS_S)
+            if found is not None:
+                return found
         return None
 
     def finish(self) -> None:

@@ -11,6 +11,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from lima2_core.data.frame import FrameSpec
 from lima2_core.data.geometry import Placement
 from lima2_core.data.record import RecordStream
@@ -75,6 +78,18 @@ class RunView:
     """What clients have attached to it so far, by name; all of it once it is finished."""
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Survivors:
+    """What is left in the files of a receiver that died.
+
+    Shapes: ``untold`` (rows of which the receiver told nothing,) frame indices; None where the
+    files do not say which frame is in a row.
+    """
+
+    rows: int
+    untold: NDArray[np.int64] | None = None
+
+
 class RunOutput(ABC):
     """One output of one run.
 
@@ -108,8 +123,8 @@ class RunOutput(ABC):
     def end_live_frames(self) -> None:
         """Frames cannot be asked for any more at the device of the run; from any thread."""
 
-    def survivors(self, source: str, receiver: int) -> int | None:
-        """Rows that are readable in the files of a receiver that died; None if not known."""
+    def survivors(self, source: str, receiver: int) -> Survivors | None:
+        """What is readable in the files of a receiver that died; None if not known."""
         return None
 
     def results(self) -> Sequence[str]:

@@ -20,7 +20,7 @@ from lima2_core.system.layout import Layout, layout_of
 from lima2_core.system.ledger import Ledger
 from lima2_core.system.notes import Notes
 from lima2_core.system.output_thread import Outputs
-from lima2_core.system.outputs import RunView, SavedView
+from lima2_core.system.outputs import RunView, SavedView, Survivors
 from lima2_core.system.policy import FaultPolicy
 from lima2_core.system.ports import (
     RunDescription,
@@ -243,12 +243,12 @@ class SystemRun:
             self._exact = frames is not None
             self.exposed = self.exposed if frames is None else frames
 
-    def settle(self, survivors: Callable[[str, int], int | None]) -> None:
+    def settle(self, survivors: Callable[[str, int], Survivors | None]) -> None:
         """Give every frame its class; nothing more will come.
 
         Args:
-            survivors: rows of a saved source that are readable in the files of a receiver that
-                was lost; None if not known.
+            survivors: what is readable of a saved source in the files of a receiver that was
+                lost; None if not known.
         """
         # What the outputs know is asked before the lock is taken: others wait for it.
         safe = {
@@ -258,13 +258,13 @@ class SystemRun:
         }
         with self._lock:
             gone = self._gone()
-            for (name, receiver), rows in safe.items():
+            for (name, receiver), found in safe.items():
                 member = self.members[receiver]
-                if rows is not None:
-                    self._books.recover(receiver, name, rows)
+                if found is not None:
+                    self._books.recover(receiver, name, found)
                 if member.lost or (member.status is not None and member.status.error):
                     code = Validity.CRASH if member.lost else gone[receiver]
-                    row = member.flushed(name) if rows is None else max(rows, 0)
+                    row = member.flushed(name) if found is None else found.rows
                     self._books.strike(receiver, name, row, code)
             if self.expected is not None and self._ran_to_its_end:
                 # Whatever the detector counts: some count late, and this one may be gone.

@@ -25,7 +25,7 @@ from lima2_core.data.rows import LEDGER
 from lima2_core.errors import NotAvailableError
 from lima2_core.ids import AcqId
 from lima2_core.state.device import AcqState
-from lima2_core.system.outputs import RunOutput, RunView
+from lima2_core.system.outputs import RunOutput, RunView, Survivors
 from lima2_core.system.ports import (
     ControlStatus,
     ReceiverStatus,
@@ -276,7 +276,7 @@ class ScriptedOutput(RunOutput):
         self,
         fail_in: str = "",
         wait_in: str = "",
-        rows_left: Callable[[str, int], int | None] = lambda source, receiver: None,
+        rows_left: Callable[[str, int], Survivors | None] = lambda source, receiver: None,
     ) -> None:
         self.calls: list[str] = []
         """Names of the methods in the order of the calls; repeated ones once."""
@@ -307,7 +307,7 @@ class ScriptedOutput(RunOutput):
     def finish(self) -> None:
         self._note("finish")
 
-    def survivors(self, source: str, receiver: int) -> int | None:
+    def survivors(self, source: str, receiver: int) -> Survivors | None:
         self._note("survivors")
         return self._rows_left(source, receiver)
 

@@ -23,7 +23,7 @@ from collections.abc import Mapping, Sequence
 
 from lima2_core.clock import Clock
 from lima2_core.errors import ParamError
-from lima2_core.system.outputs import OutputPlugin, RunOutput, RunView
+from lima2_core.system.outputs import OutputPlugin, RunOutput, RunView, Survivors
 from processing.outputs.master_plan import (
     SEGMENT_FRAMES,
     MasterFiles,
@@ -80,7 +80,7 @@ class MasterOutput(RunOutput):
         for source in self._sources.values():
             source.finish()
 
-    def survivors(self, source: str, receiver: int) -> int | None:
+    def survivors(self, source: str, receiver: int) -> Survivors | None:
         master = self._sources.get(source)
         return master.survivors(receiver) if master is not None else None
 

@@ -50,6 +50,24 @@ def readable_rows(files: SavedFiles, flushed: int, told: int) -> int:
         number += 1
 
 
+def frames_in(files: SavedFiles, first: int, end: int) -> NDArray[np.int64] | None:
+    """Which frames stand in the rows of a receiver from ``first`` to ``end``.
+
+    Returns:
+        None if its files do not say so, or none is there.
+    """
+    found: list[NDArray[np.int64]] = []
+    size = files.rows_per_file
+    for number in range(first // size, -(-end // size)):
+        low, high = max(first - number * size, 0), min(end - number * size, size)
+        try:
+            with h5py.File(receiver_file(files, number), "r", locking=False) as file:
+                found.append(file[f"{files.detector}/frame_idx"][low:high].astype(np.int64))
+        except (OSError, RuntimeError, ValueError, KeyError):
+            return None
+    return np.concatenate(found) if found else None
+
+
 def _rows_in(path: Path, files: SavedFiles, told: int) -> int:
     """Rows of one file that were flushed.
 

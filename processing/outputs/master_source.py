@@ -13,7 +13,7 @@ from lima2_core.clock import Clock, SystemClock
 from lima2_core.data.frame import Validity
 from lima2_core.errors import StorageError
 from lima2_core.system.ledger import OPEN
-from lima2_core.system.outputs import RunView, SavedView
+from lima2_core.system.outputs import RunView, SavedView, Survivors
 from processing.outputs.master_plan import (
     MAX_FILES,
     FrameTable,
@@ -143,17 +143,14 @@ class SourceMaster:
             ) from error
         self.trouble = ""
 
-    def survivors(self, receiver: int) -> int:
-        """Rows that can be read from the files of a receiver that died."""
-        from processing.outputs.master_rows import readable_rows
+    def survivors(self, receiver: int) -> Survivors:
+        """What can be read from the files of a receiver that died."""
+        from processing.outputs.master_rows import frames_in, readable_rows
 
-        rows = readable_rows(
-            self._saved.files[receiver],
-            self._saved.flushed(receiver),
-            self._ledger.rows_of(receiver),
-        )
+        files, told = self._saved.files[receiver], self._ledger.rows_of(receiver)
+        rows = readable_rows(files, self._saved.flushed(receiver), told)
         self._survivors[receiver] = rows
-        return rows
+        return Survivors(rows, frames_in(files, told, rows))
 
     def results(self) -> list[str]:
         """Files in place, the index first."""

@@ -60,7 +60,7 @@ WHERE = ("prepared", "running", "draining")
 @pytest.mark.parametrize("keeps_rows", [True, False], ids=["known", "dynamic"])
 @pytest.mark.parametrize(("where", "policy"), list(itertools.product(WHERE, POLICIES)))
 def test_a_receiver_that_dies_is_named_and_the_others_go_on(make_system, where, policy, keeps_rows):
-    rows_left = {("frame", 1): 1}
+    rows_left = {("frame", 1): Survivors(1)}
     output = ScriptedOutput(rows_left=lambda *asked: rows_left.get(asked))
     system = make_system(outputs=[output], keeps_rows=keeps_rows, saved=["frame"])
     alive, dead = system.receivers

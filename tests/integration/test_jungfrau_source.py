@@ -7,11 +7,12 @@ import time
 import numpy as np
 import pytest
 
+from camera_plugins.jungfrau import emulator_backend
 from camera_plugins.jungfrau.plugin import PLUGIN
 from lima2_core.camera.api import CameraEnv, CameraMessage, SourceRequest
 from lima2_core.camera.dispatch import Share
 from lima2_core.data.frame import Frame, Gap, Validity
-from lima2_core.errors import CameraError, EndOfFrames
+from lima2_core.errors import BusyError, CameraError, EndOfFrames
 from lima2_core.ids import AcqId
 from lima2_core.testing.camera_rig import CameraCase, CameraRig, indices, until_the_end
 from lima2_core.testing.doubles import eventually
@@ -240,6 +241,44 @@ def test_the_emulator_may_die_and_be_started_again(make_rig):
     assert any(isinstance(item, Gap) for item in items)
     with pytest.raises(CameraError, match="died"):
         rig.control.stop()
+    (items,) = rig.run(made.params(nb_frames=3))
+    assert indices(items) == [0, 1, 2]
+
+
+def test_an_emulator_that_reads_many_images_is_asked_again(make_rig, monkeypatch):
+    made = case()
+    rig = make_rig(made)
+    rig.run(made.params(nb_frames=1))
+    monkeypatch.setattr(emulator_backend, "_PREPARE_S", 0.05)
+    pid = rig.control._backend._process.pid
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        for _ in range(2):
+            with pytest.raises(CameraError, match="try again") as caught:
+                rig.prepare(made.params(nb_frames=2))
+            assert caught.value.details["left_s"] > 0
+    finally:
+        os.kill(pid, signal.SIGCONT)
+    monkeypatch.undo()
+
+    (items,) = rig.run(made.params(nb_frames=3))
+
+    assert indices(items) == [0, 1, 2]
+    assert rig.control._backend._process.pid == pid
+
+
+def test_an_emulator_that_is_never_ready_is_given_up(make_rig, monkeypatch):
+    made = case()
+    rig = make_rig(made)
+    rig.run(made.params(nb_frames=1))
+    monkeypatch.setattr(emulator_backend, "_PREPARE_S", 0.05)
+    monkeypatch.setattr(emulator_backend, "_LONGEST_PREPARE_S", 0.0)
+    os.kill(rig.control._backend._process.pid, signal.SIGSTOP)
+
+    with pytest.raises(BusyError):
+        rig.prepare(made.params(nb_frames=2))
+
+    monkeypatch.undo()
     (items,) = rig.run(made.params(nb_frames=3))
     assert indices(items) == [0, 1, 2]
 

@@ -127,18 +127,38 @@ def test_rows_that_were_flushed_survive_a_crash(tmp_path):
     shutil.copytree(before, after, dirs_exist_ok=True)  # as a crash would leave it
     writing.close()
 
-    untold = dead.output.survivors("frame", 0)
+    untold = dead.output.survivors("frame", 0).rows
     dead.tell(0, (5, 5, 0.0, Validity.DROPPED))
 
     assert untold == 5  # a gap that nobody told of might be anything
-    assert dead.output.survivors("frame", 0) == 6
+    assert dead.output.survivors("frame", 0).rows == 6
+
+
+def test_files_of_the_dead_tell_which_frames_they_hold(tmp_path):
+    before, after = tmp_path / "before", tmp_path / "after"
+    for folder in (before, after):
+        folder.mkdir()
+    writing = Parts(before, 1, expected=100, include_frame_idx=True)
+    dead = Parts(after, 1, expected=100, include_frame_idx=True)
+    dead.output.open(dead.run)
+    writing.deliver(0, 4, 1, 9, 7, 2, 8)
+    writing.flush()
+    shutil.copytree(before, after, dirs_exist_ok=True)
+    writing.close()
+
+    left = dead.output.survivors("frame", 0)
+
+    assert left.rows == 6
+    assert left.untold.tolist() == [4, 1, 9, 7, 2, 8]
+    dead.tell(0, (4, 0, 0.0, Validity.VALID), (1, 1, 0.0, Validity.VALID))
+    assert dead.output.survivors("frame", 0).untold.tolist() == [9, 7, 2, 8]
 
 
 def test_a_receiver_that_died_before_its_first_flush_leaves_nothing(tmp_path):
     parts = Parts(tmp_path, 2, expected=100)
     parts.output.open(parts.run)
 
-    assert parts.output.survivors("frame", 1) == 0
+    assert parts.output.survivors("frame", 1).rows == 0
     assert parts.output.survivors("no such source", 1) is None
 
 
@@ -148,7 +168,7 @@ def test_a_file_that_cannot_be_read_any_more_has_no_survivors(tmp_path, caplog):
     parts.deliver(0, 0, 1, 2, 3)
     (tmp_path / "lima2_0_00001.h5").write_bytes(b"x" * 5000)
 
-    assert parts.output.survivors("frame", 0) == 4
+    assert parts.output.survivors("frame", 0).rows == 4
     assert "lima2_0_00001.h5" in caplog.text
 
 

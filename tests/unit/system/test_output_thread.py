@@ -5,7 +5,7 @@ import pytest
 
 from lima2_core.ids import AcqId
 from lima2_core.system.output_thread import Outputs, OutputThread
-from lima2_core.system.outputs import OutputPlugin, RunOutput
+from lima2_core.system.outputs import OutputPlugin, RunOutput, Survivors
 from lima2_core.testing.doubles import LIMIT_S, eventually
 from lima2_core.testing.system_doubles import ScriptedOutput
 
@@ -114,12 +114,12 @@ def test_an_output_looks_into_the_files_of_the_dead_on_its_own_thread(start):
 
     def rows_left(source, receiver):
         asked.append(threading.get_ident())
-        return {("frame", 1): 12}.get((source, receiver))
+        return {("frame", 1): Survivors(12)}.get((source, receiver))
 
     output = ScriptedOutput(rows_left=rows_left)
     group = start(ScriptedOutput(), output)
 
-    assert group.survivors("frame", 1) == 12
+    assert group.survivors("frame", 1).rows == 12
     assert group.survivors("frame", 0) is None
     assert set(asked) == output.threads
 

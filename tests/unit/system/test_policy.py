@@ -1,5 +1,7 @@
 """How a run ends, by its policy: well, incomplete, or early; and what people are told."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -7,6 +9,7 @@ from lima2_core.data.frame import Validity
 from lima2_core.errors import Lima2Error, ParamError
 from lima2_core.ids import AcqId
 from lima2_core.state.system import Phase, PhaseEvent
+from lima2_core.system.outputs import Survivors
 from lima2_core.system.policy import FaultPolicy
 from lima2_core.system.ports import UnreachableError
 from lima2_core.system.run import Member, SystemRun
@@ -17,9 +20,9 @@ from lima2_core.testing.system_script import describe, gaps, order, rows
 class Rig:
     """A run of ten frames on two receivers that tell what the test wants."""
 
-    def __init__(self, saved=(), nb_frames=10, started=True, **policy):
+    def __init__(self, saved=(), nb_frames=10, started=True, keeps_rows=True, **policy):
         asked = order(nb_frames, **policy)
-        descriptions = [describe(saved=saved)] * 2
+        descriptions = [replace(describe(saved=saved), keeps_rows=keeps_rows)] * 2
         self.receivers = [
             ScriptedRun(Manners(f"r{n}"), asked.part(n, AcqId("a")), description)
             for n, description in enumerate(descriptions)
@@ -179,14 +182,14 @@ def test_rows_that_a_full_disk_did_not_take_are_lost():
     assert saved.ledger.summary().sentence() == "7 of 10 frames are valid; 3 processing fault"
 
 
-@pytest.mark.parametrize(("found", "crashed"), [(None, 3), (0, 5), (3, 2), (5, 0), (-1, 5)])
+@pytest.mark.parametrize(("found", "crashed"), [(None, 3), (0, 5), (3, 2), (5, 0)])
 def test_rows_of_a_dead_receiver_count_as_far_as_the_files_show_them(found, crashed):
     rig = Rig(saved=["frame"])
     rig.tell(0, EVEN, flushed={"frame": 5})
     rig.tell(1, ODD, finished=False, flushed={"frame": 2})
     rig.run.lose(1, "r1 died")
 
-    rig.end(survivors=lambda source, receiver: found)
+    rig.end(survivors=lambda source, receiver: None if found is None else Survivors(found))
 
     assert rig.counts().get("CRASH", 0) == crashed
     assert rig.run.ledger.summary().adds_up
@@ -201,7 +204,7 @@ def test_frames_in_the_files_of_a_dead_receiver_count_though_it_did_not_tell(fou
     rig.tell(1, rows(1, 3), finished=False, flushed={"frame": 2})
     rig.run.lose(1, "r1 died")
 
-    run = rig.end(survivors=lambda source, receiver: found)
+    run = rig.end(survivors=lambda source, receiver: None if found is None else Survivors(found))
 
     for ledger in (run.ledger, run.view.saved["frame"].ledger):
         entries = ledger.entries(0, 10)
@@ -212,6 +215,29 @@ def test_frames_in_the_files_of_a_dead_receiver_count_though_it_did_not_tell(fou
         assert set(entries.receiver[there].tolist()) == {1}
         assert ledger.summary().adds_up
     assert not run.complete
+
+
+@pytest.mark.parametrize(
+    ("untold", "there"), [(None, [1, 3]), ([6, 5], [1, 3, 5, 6]), ([6], [1, 3])]
+)
+def test_files_tell_which_frames_a_dead_receiver_had_where_nobody_else_knows(untold, there):
+    rig = Rig(saved=["frame"], keeps_rows=False)
+    others = [idx for idx in range(10) if idx not in (1, 3, 5, 6)]
+    rig.tell(0, rows(*others), flushed={"frame": 6})
+    rig.tell(1, rows(1, 3), finished=False, flushed={"frame": 2})
+    rig.run.lose(1, "r1 died")
+    left = Survivors(4, None if untold is None else np.array(untold))
+
+    run = rig.end(survivors=lambda source, receiver: left)
+
+    ledger = run.view.saved["frame"].ledger
+    entries = ledger.entries(0, 10)
+    found = np.flatnonzero((entries.code == Validity.VALID) & (entries.receiver == 1))
+    assert found.tolist() == there
+    assert entries.row[[1, 3], 0].tolist() == [0, 1]
+    if len(there) == 4:
+        assert entries.row[[6, 5], 0].tolist() == [2, 3]
+    assert ledger.summary().adds_up
 
 
 def test_outputs_are_asked_about_the_dead_only():
