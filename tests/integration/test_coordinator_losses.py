@@ -12,6 +12,7 @@ from lima2_core.errors import (
 )
 from lima2_core.state.device import AcqState
 from lima2_core.state.system import Phase
+from lima2_core.system.outputs import Survivors
 from lima2_core.testing.doubles import eventually
 from lima2_core.testing.system_doubles import ScriptedOutput
 from lima2_core.testing.system_script import SUMS, gaps, order, rows, sums

@@ -249,6 +249,7 @@ def test_an_emulator_that_reads_many_images_is_asked_again(make_rig, monkeypatch
     made = case()
     rig = make_rig(made)
     rig.run(made.params(nb_frames=1))
+    rig.end_run()
     monkeypatch.setattr(emulator_backend, "_PREPARE_S", 0.05)
     pid = rig.control._backend._process.pid
     os.kill(pid, signal.SIGSTOP)
@@ -271,6 +272,7 @@ def test_an_emulator_that_is_never_ready_is_given_up(make_rig, monkeypatch):
     made = case()
     rig = make_rig(made)
     rig.run(made.params(nb_frames=1))
+    rig.end_run()
     monkeypatch.setattr(emulator_backend, "_PREPARE_S", 0.05)
     monkeypatch.setattr(emulator_backend, "_LONGEST_PREPARE_S", 0.0)
     os.kill(rig.control._backend._process.pid, signal.SIGSTOP)
