@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import mmap
 import os
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
@@ -22,6 +24,9 @@ from lima2_core.camera.api import Scalar
 from lima2_core.errors import BusyError, CameraError, ParamError
 
 _ANSWER_S: Final = 2.0
+_PREPARE_S: Final = 1.5
+"""It may take longer where a large file of images is read; then one has to ask again."""
+_LONGEST_PREPARE_S: Final = 60.0
 _END_S: Final = 1.0
 _ROOT = Path(__file__).resolve().parents[2]
 _IMAGES = ("numbered", "pattern", "dark")
@@ -49,6 +54,8 @@ class EmulatorBackend(Backend):
         self._per_trigger = 0
         self._ready = self._started = False
         self._exposed = 0
+        self._late_since_s: float | None = None
+        """Since when the answer to a request to prepare has been awaited."""
 
     @property
     def model(self) -> str:
@@ -77,7 +84,11 @@ class EmulatorBackend(Backend):
     def prepare(self, setup: Setup) -> JungfrauParams:
         if self._process is None or self._process.poll() is not None:
             self._begin()
-        answer = self._ask({"do": "prepare", **self._request(setup)}, "prepare")
+        if self._late_since_s is not None:
+            self._prepared()  # for what was asked for then; its images are kept
+        self._late_since_s = time.monotonic()
+        self._tell({"do": "prepare", **self._request(setup)}, "prepare")
+        answer = self._prepared()
         if "error" in answer:
             raise ParamError(answer["error"], path=answer["path"] or "properties.udp_addresses")
         acq = setup.params.acq
@@ -106,6 +117,7 @@ class EmulatorBackend(Backend):
 
     def close(self) -> None:
         self._ready = False
+        self._late_since_s = None
         if self._control is not None:
             self._control.close()  # the process ends by itself
             self._control = None
@@ -186,6 +198,30 @@ class EmulatorBackend(Backend):
             os.close(memory)
         self._control = near
 
+    def _prepared(self) -> dict[str, Any]:
+        """The answer to a request to prepare.
+
+        Raises:
+            CameraError: the process died; or it is not ready, and goes on.
+            BusyError: it has not become ready for too long.
+        """
+        since_s = self._late_since_s
+        try:
+            answer = self._answer("prepare", _PREPARE_S)
+        except TimeoutError as error:
+            if since_s is None or time.monotonic() - since_s > _LONGEST_PREPARE_S:
+                self.close()
+                raise BusyError(
+                    f"the emulated detector did not prepare within {_LONGEST_PREPARE_S:g} s"
+                ) from error
+            raise CameraError(
+                "the emulated detector is not ready, as it starts or reads its images; try again "
+                "in a few seconds",
+                left_s=_PREPARE_S,
+            ) from error
+        self._late_since_s = None
+        return answer
+
     def _ask(self, request: Mapping[str, Any], to_do: str) -> dict[str, Any]:
         """Send a request and wait for its answer.
 
@@ -193,20 +229,34 @@ class EmulatorBackend(Backend):
             CameraError: the process died.
             BusyError: it does not answer in time.
         """
+        self._tell(request, to_do)
+        try:
+            return self._answer(to_do, _ANSWER_S)
+        except TimeoutError as error:
+            self.close()  # a late answer would be taken for that of the next request
+            raise BusyError(
+                f"the emulated detector did not {to_do} within {_ANSWER_S:g} s"
+            ) from error
+
+    def _tell(self, request: Mapping[str, Any], to_do: str) -> None:
+        control = self._control
+        try:
+            if control is None:
+                raise BrokenPipeError
+            control.settimeout(_ANSWER_S)
+            control.send(json.dumps(request).encode())
+        except (BrokenPipeError, ConnectionResetError) as error:
+            raise CameraError(
+                f"the emulated detector cannot {to_do}: {self._last_words()}"
+            ) from error
+
+    def _answer(self, to_do: str, limit_s: float) -> dict[str, Any]:
         control = self._control
         message = b""
         if control is not None:
-            try:
-                control.settimeout(_ANSWER_S)
-                control.send(json.dumps(request).encode())
+            control.settimeout(limit_s)
+            with contextlib.suppress(ConnectionResetError):
                 message = control.recv(MESSAGE_BYTES)
-            except TimeoutError as error:
-                self.close()  # a late answer would be taken for that of the next request
-                raise BusyError(
-                    f"the emulated detector did not {to_do} within {_ANSWER_S:g} s"
-                ) from error
-            except (BrokenPipeError, ConnectionResetError):
-                message = b""
         if not message:
             raise CameraError(f"the emulated detector cannot {to_do}: {self._last_words()}")
         answer: dict[str, Any] = json.loads(message)

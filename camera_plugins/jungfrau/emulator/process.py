@@ -18,11 +18,13 @@ from __future__ import annotations
 
 import json
 import mmap
+import os
 import select
 import signal
 import socket
 import sys
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Final
 
@@ -73,8 +75,18 @@ def _images(tree: Mapping[str, Any]) -> ImageSource:
     if name == "dark":
         pedestal, rms = load_dark_maps(Path(tree["calibration_path"]))
         return dark_images(pedestal, rms, tree["stage"], tree["seed"])
+    try:
+        changed_ns = os.stat(name).st_mtime_ns
+    except OSError:
+        changed_ns = 0  # it cannot be read either, which is told there
+    return _file_images(name, tree["dataset"], changed_ns)
+
+
+@lru_cache(maxsize=1)
+def _file_images(name: str, dataset: str, changed_ns: int) -> ImageSource:
+    """Images of a file as it is at present, kept from one acquisition to the next."""
     where = "det.emulator.images"
-    return stacked_images(load_images(Path(name), tree["dataset"], where), where)
+    return stacked_images(load_images(Path(name), dataset, where), where)
 
 
 class DetectorProcess:
