@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import socket
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
@@ -13,6 +12,7 @@ from typing import Any
 from client import Lima2
 from tango_servers.deployment import Deployment, load_deployment
 from tango_servers.local.database import EmbeddedDatabase
+from tango_servers.local.processes import free_udp_addresses
 from tango_servers.local.servers import ServerGroup
 
 DET, PROC = "acquisition.det.", "processing."
@@ -28,7 +28,7 @@ def deployment(receivers: int) -> Deployment:
         or int(server.instance.removeprefix("jungfrau_rcv")) <= receivers
     )
     names = whole.receivers[:receivers]
-    own = {"udp_addresses": (_free_addresses(receivers),)}
+    own = {"udp_addresses": (free_udp_addresses(receivers, 1),)}
     servers = []
     for server in kept:
         (device,) = server.devices
@@ -36,17 +36,6 @@ def deployment(receivers: int) -> Deployment:
         changed = replace(device, properties={**device.properties, **own, **extra})
         servers.append(replace(server, devices=(changed,)))
     return Deployment("jungfrau", tuple(servers))
-
-
-def _free_addresses(count: int) -> str:
-    with ExitStack() as stack:
-        sockets = [
-            stack.enter_context(socket.socket(socket.AF_INET, socket.SOCK_DGRAM))
-            for _ in range(count)
-        ]
-        for one in sockets:
-            one.bind(("127.0.0.1", 0))
-        return ";".join(f"127.0.0.1:{one.getsockname()[1]}" for one in sockets)
 
 
 class Site:

@@ -36,11 +36,6 @@ class Setup:
     destinations: tuple[Entry, ...]
     """Frame k of the acquisition goes to entry k modulo their number."""
 
-    @property
-    def exposures(self) -> int:
-        """Frames of the acquisition over images of one exposure (storage cells); 0 = endless."""
-        return self.params.acq.nb_frames // (self.params.det.additional_storage_cells + 1)
-
 
 class Backend(ABC):
     """A detector.

@@ -18,6 +18,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from camera_plugins.jungfrau.backend import Backend, Setup, first_number
+from camera_plugins.jungfrau.counts import counts_of
 from camera_plugins.jungfrau.emulator_backend import EmulatorBackend
 from camera_plugins.jungfrau.installation import Installation
 from camera_plugins.jungfrau.params import JungfrauParams
@@ -99,7 +100,7 @@ class JungfrauControl(CameraControl):
         jungfrau = _own(params)
         check_against(params, self.capabilities())
         _check_image(params.img)
-        det, acq = jungfrau.det, jungfrau.acq
+        det = jungfrau.det
         if det.readout_speed == "full" and self._installation.interfaces == 1:
             raise ParamError(
                 "full speed needs two interfaces, property interfaces says one; use half",
@@ -110,18 +111,7 @@ class JungfrauControl(CameraControl):
                 f"{det.high_voltage} V is not possible; use 0 or 60 to 200, or -1 to leave it",
                 path="det.high_voltage",
             )
-        images = det.additional_storage_cells + 1
-        if acq.nb_frames % images:
-            raise ParamError(
-                f"each exposure gives {images} images, {acq.nb_frames} is no multiple of it",
-                path="acq.nb_frames",
-            )
-        if acq.trigger_mode != "internal" and acq.nb_frames % acq.nb_frames_per_trigger:
-            raise ParamError(
-                f"{acq.nb_frames} frames cannot be taken with {acq.nb_frames_per_trigger} for each "
-                "trigger; choose a multiple",
-                path="acq.nb_frames_per_trigger",
-            )
+        counts_of(jungfrau)
         self._backend.check(jungfrau)
 
     def prepare(

@@ -17,6 +17,7 @@ from typing import Any, Final
 from camera_plugins.jungfrau import slsdet_steps as steps
 from camera_plugins.jungfrau._sdk import Detector, Results, SlsError, Step, require
 from camera_plugins.jungfrau.backend import Backend, Setup
+from camera_plugins.jungfrau.counts import ENDLESS
 from camera_plugins.jungfrau.installation import Entry, Installation
 from camera_plugins.jungfrau.params import JungfrauDetParams, JungfrauParams
 from camera_plugins.jungfrau.slsdet_link import DetectorLink
@@ -109,7 +110,6 @@ class SlsdetBackend(Backend):
         return dict(self._readings)
 
     def check(self, params: JungfrauParams) -> None:
-        steps.check(params, self._site.interfaces)
         if self._facts is not None:
             steps.check_hardware(params.det, self._facts.chip, self._facts.hardware)
 
@@ -131,7 +131,7 @@ class SlsdetBackend(Backend):
             self._run(steps.acquisition_steps(setup, facts.chip), "is being prepared")
             applied = self._applied(setup.params, facts)
             self._progress = Progress(
-                images=setup.params.acq.nb_frames or steps.ENDLESS,
+                images=setup.params.acq.nb_frames or ENDLESS,
                 period_s=applied.acq.period_s,
                 cells=det.additional_storage_cells + 1,
                 is_virtual=facts.is_virtual,

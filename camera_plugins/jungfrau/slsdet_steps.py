@@ -8,16 +8,14 @@ from typing import Any, Final
 
 from camera_plugins.jungfrau._sdk import Step, Value
 from camera_plugins.jungfrau.backend import Setup
+from camera_plugins.jungfrau.counts import counts_of
 from camera_plugins.jungfrau.installation import Entry
-from camera_plugins.jungfrau.params import GainMode, JungfrauDetParams, JungfrauParams
+from camera_plugins.jungfrau.params import GainMode, JungfrauDetParams
 from camera_plugins.jungfrau.slsdet_site import Site, Way
 from camera_plugins.jungfrau.wire import MODULE_ROWS
 from lima2_core.errors import ParamError
 
 MAX_ENTRIES: Final = 32
-ENDLESS: Final = 2**31 - 1
-"""Images of an endless acquisition: the virtual server counts them in 32 bits."""
-
 GAIN_MODES: Final[Mapping[GainMode, str]] = {
     "dynamic": "DYNAMIC",
     "forceswitchg1": "FORCE_SWITCH_G1",
@@ -29,26 +27,6 @@ SPEEDS: Final = {"full": "FULL_SPEED", "half": "HALF_SPEED", "quarter": "QUARTER
 
 _LAST_CELL_1_0: Final = 15
 _LAST_CELL_1_1: Final = 3
-
-
-def check(params: JungfrauParams, interfaces: int) -> None:
-    """Refuse what no JUNGFRAU can do.
-
-    Raises:
-        ParamError: the path names the parameter.
-    """
-    det = params.det
-    if det.readout_speed == "full" and interfaces == 1:
-        raise ParamError(
-            "full speed needs both interfaces of the modules; choose half",
-            path="det.readout_speed",
-        )
-    if 0 < det.high_voltage < 60:
-        raise ParamError(
-            f"{det.high_voltage} V is not possible; give 0, or 60 to 200, or -1 to leave it",
-            path="det.high_voltage",
-        )
-    counts_of(params)
 
 
 def check_hardware(det: JungfrauDetParams, chip: float, hardware: str) -> None:
@@ -82,36 +60,6 @@ def check_hardware(det: JungfrauDetParams, chip: float, hardware: str) -> None:
 def start_cell(det: JungfrauDetParams, chip: float) -> int:
     """The first storage cell: the default is the last one, whatever its number is."""
     return min(det.storage_cell_start, _LAST_CELL_1_1) if chip > 1.0 else det.storage_cell_start
-
-
-def counts_of(params: JungfrauParams) -> tuple[int, int]:
-    """Exposures of each trigger, and triggers.
-
-    Raises:
-        ParamError: the frames do not divide.
-    """
-    acq, cells = params.acq, params.det.additional_storage_cells + 1
-    if acq.nb_frames % cells:
-        raise ParamError(
-            f"{acq.nb_frames} frames are not a multiple of the {cells} of each exposure",
-            path="acq.nb_frames",
-        )
-    exposures = acq.nb_frames // cells or ENDLESS // cells
-    if acq.trigger_mode == "internal":
-        return exposures, 1
-    if acq.nb_frames_per_trigger % cells:
-        raise ParamError(
-            f"{acq.nb_frames_per_trigger} frames are not a multiple of the {cells} of each "
-            "exposure",
-            path="acq.nb_frames_per_trigger",
-        )
-    each = acq.nb_frames_per_trigger // cells
-    if acq.nb_frames and exposures % each:
-        raise ParamError(
-            f"{acq.nb_frames} frames are not a multiple of {acq.nb_frames_per_trigger}",
-            path="acq.nb_frames_per_trigger",
-        )
-    return each, max(1, exposures // each)
 
 
 def network_name(site: Site, destinations: Sequence[Entry]) -> str:

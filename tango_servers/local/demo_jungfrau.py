@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import socket
-from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,7 +12,7 @@ from numpy.typing import NDArray
 from lima2_core import registry
 from lima2_core.errors import Lima2Error, ParamError
 from tango_servers.local.demo_plan import Plan
-from tango_servers.local.processes import LOOPBACK
+from tango_servers.local.processes import free_udp_addresses
 
 JUNGFRAU_FRAMES = 100
 JUNGFRAU_EXPOSURE_S = 0.02
@@ -74,7 +72,7 @@ def jungfrau(
         detector={"emulator": {"images": str(images)}},
         reference=_Photons(sample),
         processing={"photons": {"enabled": True, "calibration_path": str(calibration)}},
-        properties={"udp_addresses": _free_addresses()},
+        properties={"udp_addresses": free_udp_addresses(_RECEIVERS, 1)},
     )
 
 
@@ -184,15 +182,3 @@ def _write(images: Path, sample: _Sample, calibration: Path) -> None:
     )
     if code:
         raise Lima2Error(f"the calibration {calibration} could not be made")
-
-
-def _free_addresses() -> str:
-    """The property udp_addresses for one port of each receiver."""
-    with ExitStack() as stack:
-        sockets = [
-            stack.enter_context(socket.socket(socket.AF_INET, socket.SOCK_DGRAM))
-            for _ in range(_RECEIVERS)
-        ]
-        for one in sockets:
-            one.bind((LOOPBACK, 0))
-        return ";".join(f"{LOOPBACK}:{one.getsockname()[1]}" for one in sockets)

@@ -284,6 +284,21 @@ def free_port() -> int:
     raise BusyError("No free TCP port was found in 200 trials")
 
 
+def free_udp_addresses(receivers: int, ports: int) -> str:
+    """For so many receivers with so many UDP ports each, that nobody uses now.
+
+    As in the property ``udp_addresses``: receivers between semicolons, ports between commas.
+    """
+    with contextlib.ExitStack() as stack:
+
+        def address() -> str:
+            trial = stack.enter_context(socket.socket(socket.AF_INET, socket.SOCK_DGRAM))
+            trial.bind((LOOPBACK, 0))
+            return f"{LOOPBACK}:{trial.getsockname()[1]}"
+
+        return ";".join(",".join(address() for _ in range(ports)) for _ in range(receivers))
+
+
 def _kill_session(session: int) -> None:
     """End the processes of a session, but for its leader, which has ended."""
     until_s = time.monotonic() + KILL_S

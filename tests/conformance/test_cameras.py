@@ -9,7 +9,7 @@ import pytest
 
 from lima2_core import registry
 from lima2_core.testing.camera_suite import CameraCase, CameraSuite
-from tests.ports import free_udp_addresses
+from tango_servers.local.processes import free_udp_addresses
 
 QUICK = {"acq": {"expo_time": 2000, "latency_time": 0}}
 

@@ -16,7 +16,7 @@ from lima2_core.errors import BusyError, CameraError, EndOfFrames
 from lima2_core.ids import AcqId
 from lima2_core.testing.camera_rig import CameraCase, CameraRig, indices, until_the_end
 from lima2_core.testing.doubles import eventually
-from tests.ports import free_udp_addresses
+from tango_servers.local.processes import free_udp_addresses
 
 QUICK = {"expo_time": 2000, "latency_time": 0}
 

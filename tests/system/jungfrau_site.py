@@ -10,8 +10,8 @@ from camera_plugins.jungfrau.emulator import numbered_image
 from client import Lima2
 from tango_servers.deployment import Deployment, DeviceEntry, ServerEntry, load_deployment
 from tango_servers.local.database import EmbeddedDatabase
+from tango_servers.local.processes import free_udp_addresses
 from tango_servers.local.servers import ServerGroup
-from tests.ports import free_udp_addresses
 
 CONTROL = "id00/limacontrol/jungfrau"
 

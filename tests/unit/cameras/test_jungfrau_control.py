@@ -173,6 +173,13 @@ def test_starts_and_triggers_out_of_place_are_refused(control):
             {"acq": {"nb_frames": 3, "nb_frames_per_trigger": 2, "trigger_mode": "software"}},
             "acq.nb_frames_per_trigger",
         ),
+        (
+            {
+                "acq": {"nb_frames": 6, "nb_frames_per_trigger": 3, "trigger_mode": "software"},
+                "det": {"additional_storage_cells": 1},
+            },
+            "acq.nb_frames_per_trigger",
+        ),
         ({"acq": {"trigger_mode": "gate"}}, "acq.trigger_mode"),
         ({"accu": {"nb_frames": 2}}, "accu.nb_frames"),
     ],

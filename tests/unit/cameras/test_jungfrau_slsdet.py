@@ -360,29 +360,6 @@ def test_what_others_left_on_is_switched_off(rig):
 
 
 @pytest.mark.parametrize(
-    ("acq", "det", "path"),
-    [
-        ({}, {"high_voltage": 30}, "det.high_voltage"),
-        ({}, {"readout_speed": "full"}, "det.readout_speed"),
-        (
-            {"nb_frames": 10, "nb_frames_per_trigger": 4, "trigger_mode": "external"},
-            {},
-            "acq.nb_frames_per_trigger",
-        ),
-        ({"nb_frames": 10}, {"additional_storage_cells": 2}, "acq.nb_frames"),
-    ],
-)
-def test_what_no_detector_can_do_is_refused_before_it_is_asked(rig, acq, det, path):
-    backend, detector = rig()
-
-    with pytest.raises(ParamError) as refused:
-        backend.check(params_of(acq, **det))
-
-    assert refused.value.path == path
-    assert detector.log == []
-
-
-@pytest.mark.parametrize(
     ("hardware", "det", "path"),
     [
         ("2.0", {"additional_storage_cells": 1}, "det.additional_storage_cells"),
