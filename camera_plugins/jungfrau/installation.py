@@ -134,7 +134,7 @@ class Installation:
         each, rest = divmod(self.modules, share.n_receivers)
         if rest:
             raise ParamError(
-                f"{self.modules} modules cannot be dealt out evenly to {share.n_receivers} "
+                f"{_modules(self.modules)} cannot be dealt out evenly to {share.n_receivers} "
                 "receivers; use round_robin, or another number of receivers",
                 path="det.dispatch_mode",
             )
@@ -158,6 +158,10 @@ class Installation:
 def share_of(receiver: int, n_receivers: int) -> Share:
     """The share of a receiver by its number."""
     return Share(ReceiverIdx(receiver), n_receivers)
+
+
+def _modules(count: int) -> str:
+    return "one module" if count == 1 else f"{count} modules"
 
 
 def _wrong(name: str, sentence: str) -> ParamError:

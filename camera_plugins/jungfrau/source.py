@@ -141,7 +141,10 @@ class JungfrauSource(FrameSource):
                 doc="start of the exposure since that of the measurement",
             ),
             FrameField(
-                "daq_info", np.dtype("<u4"), doc="gain mode, storage cell, event code: see docs"
+                "daq_info",
+                np.dtype("<u4"),
+                doc="bits: 0 high gain G0, 1 fixed G1, 2 fixed G2, 12 forced to G1, 13 forced to "
+                "G2, 8-11 storage cell, 16-23 event code",
             ),
             FrameField("packets", np.dtype("<u4"), doc="packets that came, of all ports"),
             FrameField(
