@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from camera_plugins.jungfrau.backend import Backend, Setup
-from camera_plugins.jungfrau.emulator.process import ENDLESS, MESSAGE_BYTES, SHARED_BYTES
+from camera_plugins.jungfrau.emulator.process import BUILT_IN, ENDLESS, MESSAGE_BYTES, SHARED_BYTES
 from camera_plugins.jungfrau.faults import FaultMix, FaultRule
 from camera_plugins.jungfrau.installation import Installation
 from camera_plugins.jungfrau.params import EmulatorParams, JungfrauParams
@@ -29,7 +29,6 @@ _PREPARE_S: Final = 1.5
 _LONGEST_PREPARE_S: Final = 60.0
 _END_S: Final = 1.0
 _ROOT = Path(__file__).resolve().parents[2]
-_IMAGES = ("numbered", "pattern", "dark")
 
 _STAGES: Mapping[str, tuple[int, DaqInfo]] = {
     "dynamic": (0, DaqInfo(0)),
@@ -71,7 +70,7 @@ class EmulatorBackend(Backend):
 
     def check(self, params: JungfrauParams) -> None:
         emulator = params.det.emulator
-        if emulator.images not in _IMAGES:
+        if emulator.images not in BUILT_IN:
             _check_file(emulator.images, "images")
         elif emulator.images == "dark":
             _check_file(emulator.calibration_path, "calibration_path")
@@ -86,8 +85,8 @@ class EmulatorBackend(Backend):
             self._begin()
         if self._late_since_s is not None:
             self._prepared()  # for what was asked for then; its images are kept
-        self._late_since_s = time.monotonic()
         self._tell({"do": "prepare", **self._request(setup)}, "prepare")
+        self._late_since_s = time.monotonic()
         answer = self._prepared()
         if "error" in answer:
             raise ParamError(answer["error"], path=answer["path"] or "properties.udp_addresses")
@@ -240,11 +239,17 @@ class EmulatorBackend(Backend):
 
     def _tell(self, request: Mapping[str, Any], to_do: str) -> None:
         control = self._control
+        message = json.dumps(request).encode()
+        if len(message) > MESSAGE_BYTES:
+            raise ParamError(
+                "more than can be told to the emulator; write fewer rules, or use det.emulator.mix",
+                path="det.emulator.faults",
+            )
         try:
             if control is None:
                 raise BrokenPipeError
             control.settimeout(_ANSWER_S)
-            control.send(json.dumps(request).encode())
+            control.send(message)
         except (BrokenPipeError, ConnectionResetError) as error:
             raise CameraError(
                 f"the emulated detector cannot {to_do}: {self._last_words()}"
@@ -278,7 +283,7 @@ def _check_file(name: str, parameter: str) -> None:
     if not os.path.isabs(name):
         raise ParamError(
             f"{name!r} must be an absolute path, as servers have no folder"
-            + (f", or one of {', '.join(_IMAGES)}" if parameter == "images" else ""),
+            + (f", or one of {', '.join(BUILT_IN)}" if parameter == "images" else ""),
             path=path,
         )
     if not os.path.isfile(name):

@@ -12,7 +12,7 @@ from camera_plugins.jungfrau.plugin import PLUGIN
 from lima2_core.camera.api import CameraEnv, CameraMessage, SourceRequest
 from lima2_core.camera.dispatch import Share
 from lima2_core.data.frame import Frame, Gap, Validity
-from lima2_core.errors import BusyError, CameraError, EndOfFrames
+from lima2_core.errors import BusyError, CameraError, EndOfFrames, ParamError
 from lima2_core.ids import AcqId
 from lima2_core.testing.camera_rig import CameraCase, CameraRig, indices, until_the_end
 from lima2_core.testing.doubles import eventually
@@ -266,6 +266,33 @@ def test_an_emulator_that_reads_many_images_is_asked_again(make_rig, monkeypatch
 
     assert indices(items) == [0, 1, 2]
     assert rig.control._backend._process.pid == pid
+
+
+def test_more_faults_than_the_emulator_can_be_told_are_refused(make_rig):
+    made = case()
+    rig = make_rig(made)
+    faults = [f"drop:frame={number},packet=0,module=0,port=0" for number in range(2000)]
+    det = {**made.tree["det"], "emulator": {"faults": faults}}
+
+    with pytest.raises(ParamError, match="fewer rules") as caught:
+        rig.prepare(made.params({**made.tree, "det": det}, nb_frames=2))
+
+    assert caught.value.path == "det.emulator.faults"
+    (items,) = rig.run(made.params(nb_frames=3))
+    assert indices(items) == [0, 1, 2]
+
+
+def test_images_of_a_file_are_read_once_and_again_when_they_change(make_rig, tmp_path):
+    path = tmp_path / "images.npy"
+    made = case()
+    rig = make_rig(made)
+    det = {**made.tree["det"], "emulator": {"images": str(path)}}
+    for value in (7, 7, 9):
+        if value == 9 or not path.exists():
+            np.save(path, np.full((1, 512, 1024), value, np.uint16))
+        (items,) = rig.run(made.params({**made.tree, "det": det}, nb_frames=1))
+        assert (items[0].data == value).all()
+        items.clear()
 
 
 def test_an_emulator_that_is_never_ready_is_given_up(make_rig, monkeypatch):

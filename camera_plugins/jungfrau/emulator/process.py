@@ -44,6 +44,8 @@ from lima2_core.errors import ParamError
 MESSAGE_BYTES: Final = 2**16
 SHARED_BYTES: Final = mmap.PAGESIZE
 ENDLESS: Final = 2**62
+BUILT_IN: Final = ("numbered", "pattern", "dark")
+"""Names of images that come from no file."""
 
 
 def setup_of(tree: Mapping[str, Any]) -> tuple[EmulatorConfig, ImageSource]:
@@ -68,6 +70,8 @@ def setup_of(tree: Mapping[str, Any]) -> tuple[EmulatorConfig, ImageSource]:
 
 def _images(tree: Mapping[str, Any]) -> ImageSource:
     name = tree["images"]
+    if name in BUILT_IN:
+        _file_images.cache_clear()
     if name == "numbered":
         return numbered_images
     if name == "pattern":
