@@ -238,3 +238,5 @@ class FileMetadata:
     """Values that are no measurements: `Marks.told`."""
     collections: Mapping[str, Mapping[str, object]] = field(default_factory=dict)
     """How the frames were made, by the name of a group."""
+    fill: float = 0
+    """What pixels of frames read that are missing."""

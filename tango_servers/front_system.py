@@ -137,14 +137,18 @@ class FrontSystem:
         return front_run
 
     def prepare_with(self, params: FrontParams) -> FrontRun:
-        """The same with other parameters, which are those asked for from now on.
+        """The same with other parameters, which are those asked for from now on if they will do.
 
         Raises:
             Lima2Error: not possible; nothing stays prepared.
         """
         self.check_preparable(params)
-        self.params = params
-        return self.prepare()
+        before, self.params = self.params, params
+        try:
+            return self.prepare()
+        except Lima2Error:
+            self.params = before
+            raise
 
     def check_startable(self) -> None:
         """Refuse start where nothing of ours is prepared.

@@ -82,8 +82,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 1
 
     background: list[Worker] = []
+    served: list[bool] = []
 
     def when_serving() -> None:
+        served.append(True)
         log.info("serving %s/%s", SERVER, options.instance)
         if PROCESS.receivers:
             background.append(Worker("preload", lambda: preload(pipelines)))
@@ -98,7 +100,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     sys.stdout.flush()
     sys.stderr.flush()
     # Threads inside codecs or system calls must not delay the end: all that matters is closed.
-    os._exit(0)
+    # Where a device could not be made Tango has said so, and ended.
+    os._exit(0 if served else 1)
 
 
 def prepare(instance: str) -> tuple[list[type[Device]], list[PipelinePlugin]]:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from camera_plugins.jungfrau.backend import first_number
 from camera_plugins.jungfrau.engine import EngineSetup, spare_buffers, wanted_buffers
 from camera_plugins.jungfrau.params import JungfrauParams
-from camera_plugins.jungfrau.wire import HEADER, header_of
+from camera_plugins.jungfrau.wire import FILL, HEADER, header_of
 from lima2_core.camera.api import CameraMessage, FrameSource, SourceRequest
 from lima2_core.camera.dispatch import Share, frames_share
 from lima2_core.clock import Clock
@@ -160,6 +160,10 @@ class JungfrauSource(FrameSource):
                 doc="by port, of the module that sent it; 65535 = nothing of the port came",
             ),
         )
+
+    @property
+    def fill(self) -> float:
+        return FILL
 
     def spare_frames(self, pools: PoolSet) -> int:
         return spare_buffers(self.wanted_buffers(pools), self.setup, pools)

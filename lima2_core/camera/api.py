@@ -220,6 +220,11 @@ class FrameSource(ABC):
         """Values that come with every frame, in `Frame.fields`; known once it is resolved."""
         return ()
 
+    @property
+    def fill(self) -> float:
+        """What pixels read that never came, those of frames that are missing included."""
+        return 0
+
     def spare_frames(self, pools: PoolSet) -> int:
         """Frames that queues behind the pipeline may hold, so that they need no copies of them.
 

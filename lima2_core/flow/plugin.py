@@ -64,6 +64,8 @@ class BuildContext:
     """Whether each receiver has a part of every frame."""
     placement: Placement | None = None
     """Where these parts lie in whole frames, as the camera gives them."""
+    fill: float = 0
+    """What pixels of the camera read that never came."""
     spare_frames: int = 0
     """Frames of the camera that queues may hold in place of copies."""
     nb_expected: int | None = None

@@ -79,6 +79,7 @@ def plan_run(
         keeps_rows=source.keeps_rows,
         parts=source.placement is not None,
         placement=source.placement,
+        fill=source.fill,
         spare_frames=source.spare_frames(pools),
         nb_expected=expected,
         metadata=request.metadata,
@@ -156,6 +157,8 @@ class Run:
         except BaseException:
             self._close_unused()
             raise
+        self.fill = plan.source.fill
+        """What pixels of the camera read that never came."""
         self.remarks = plan.source.remarks
         """What users should know before the start."""
         self.prepared_s = time.monotonic()

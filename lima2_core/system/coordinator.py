@@ -94,14 +94,13 @@ class Coordinator:
         return self._mailbox.call(partial(self._prepare, order, acq_id), ANSWER_S)
 
     def start(self) -> None:
-        """Start all parts together.
-
-        Raises:
-            Lima2Error: nothing is prepared, or a part refuses.
-        """
-        if self.state is AcqState.FAULT:
-            raise StateError(f"start is not possible in FAULT: {self._last_error}")
-        self._mailbox.call(lambda: self._feed(Event.START), ANSWER_S)
+        """Start all parts together; an error tells that nothing is prepared, or who refuses."""
+        try:
+            self._mailbox.call(lambda: self._feed(Event.START), ANSWER_S)
+        except StateError as error:
+            if self.state is not AcqState.FAULT:
+                raise
+            raise StateError(f"start is not possible in FAULT: {self._last_error}") from error
 
     def trigger(self) -> None:
         """Give one software trigger."""

@@ -1,6 +1,6 @@
 """Whole frames of a run, fetched from the receivers that have them.
 
-A gap is a frame of zeros, or of what the pipeline says that empty pixels read.
+A gap is a frame of zeros, or of what camera or pipeline say that empty pixels read.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ def frame_of(run: SystemRun, source: str, idx: int, step: int = 1) -> Frame:
         return _fetch(run.members[idx % len(run.members)], source, idx, step)
     owner = _owner(run, ledger, idx)
     if owner is None:
-        return _blank(spec, idx, step)
+        return _blank(spec, idx, step, run.layout.fill(source))
     return _fetch(run.members[owner], source, idx, step)
 
 

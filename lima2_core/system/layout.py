@@ -78,8 +78,12 @@ def layout_of(descriptions: Sequence[RunDescription]) -> Layout:
     for where, path in ((placements, f"{ACQUISITION}.det"), (processed, PROCESSING)):
         if len({(one.rows, one.cols) for one in where}) > 1:
             raise ParamError("the receivers have parts of frames of different sizes", path=path)
-    names = {*first.sources, *first.saved} if placements else set()
-    places = {name: placements if name == INPUT_SOURCE else processed for name in names}
+    names = {*first.sources, *first.saved}
+    places = (
+        {name: placements if name == INPUT_SOURCE else processed for name in names}
+        if placements
+        else {}
+    )
     parts = len(descriptions) if placements else 1
     known = bool(placements) or first.keeps_rows or len(descriptions) == 1
     if placements:
@@ -102,7 +106,7 @@ def layout_of(descriptions: Sequence[RunDescription]) -> Layout:
         known=known,
         depth=first.depth,
         places=places,
-        fills={name: first.output_fill for name in names - {INPUT_SOURCE}},
+        fills={name: first.fill if name == INPUT_SOURCE else first.output_fill for name in names},
         streams=streams,
         sources=sources,
         saved={name: _whole(one.spec, places.get(name, ())) for name, one in first.saved.items()},

@@ -63,8 +63,10 @@ class RunDescription:
     """Of the frames of the camera; None where each frame is with one receiver."""
     output_placement: Placement | None = None
     """Of processed frames; None: they lie where those of the camera do."""
+    fill: float = 0
+    """What pixels of whole frames of the camera read that no receiver has."""
     output_fill: float = 0
-    """What pixels of whole processed frames read that no receiver has."""
+    """The same of processed frames."""
     remarks: tuple[str, ...] = ()
     """What users should know before the start."""
 

@@ -39,6 +39,7 @@ def describe(run: Run) -> RunDescription:
         keeps_rows=run.keeps_rows,
         placement=run.placement,
         output_placement=pipeline.placement,
+        fill=run.fill,
         output_fill=pipeline.fill,
         remarks=(*run.remarks, *pipeline.remarks),
     )

@@ -94,6 +94,7 @@ def description_to_tree(description: RunDescription) -> dict[str, Any]:
         "output_placement": (
             asdict(description.output_placement) if description.output_placement else None
         ),
+        "fill": description.fill,
         "output_fill": description.output_fill,
         "remarks": list(description.remarks),
     }
@@ -129,6 +130,7 @@ def _description(tree: Mapping[str, Any]) -> RunDescription:
         keeps_rows=bool(tree["keeps_rows"]),
         placement=Placement(**placement) if placement else None,
         output_placement=Placement(**output_placement) if output_placement else None,
+        fill=tree.get("fill", 0),
         output_fill=tree.get("output_fill", 0),
         remarks=tuple(tree.get("remarks", ())),
     )

@@ -14,8 +14,10 @@ from lima2_core.data.frame import Frame, FrameSpec
 from lima2_core.errors import NotAvailableError, ParamError, StorageError
 from lima2_core.flow.sink import Row
 from lima2_core.ids import FrameIdx, LocalIdx
+from processing.jungfrau.calibration import read_calibration
 from processing.jungfrau.params import PedestalParams
 from processing.jungfrau.sinks import PedestalSink
+from processing.kernels.placing import MODULE_ROWS
 
 DATASET = "entry_0000/instrument/detector/data"
 _READ_ERRORS = (OSError, LookupError, ValueError, RuntimeError, AttributeError)
@@ -60,8 +62,27 @@ def main(argv: Sequence[str]) -> int:
         raise NotAvailableError("there is no complete frame in these files")
     sink.close()
     g0, g1, g2 = sink.run.frames
-    print(f"{params.path}: {g0} dark frames of G0, {g1} of G1, {g2} of G2")
+    masked = read_calibration(params.path, "--output").mask != 0
+    print(
+        f"{params.path}: {g0} dark frames of G0, {g1} of G1, {g2} of G2; "
+        f"{np.count_nonzero(masked)} of {masked.size} pixels masked"
+    )
     return 0
+
+
+def _check_rows(data: Any, name: Path) -> None:
+    """Refuse frames of parts of modules, which would be taken for fewer whole ones.
+
+    Raises:
+        ParamError: the file says that not all rows were read out.
+    """
+    rows = data.parent.get("params/acquisition/det/readout_rows")
+    if rows is not None and int(rows[()]) != MODULE_ROWS:
+        raise ParamError(
+            f"{name} has {int(rows[()])} rows of each module; pedestals are taken of all "
+            f"{MODULE_ROWS}",
+            path="files",
+        )
 
 
 def _frames(files: Sequence[Path], dataset: str) -> Iterator[NDArray[Any]]:
@@ -76,6 +97,7 @@ def _frames(files: Sequence[Path], dataset: str) -> Iterator[NDArray[Any]]:
         try:
             with h5py.File(name, "r") as file:
                 data = file[dataset]
+                _check_rows(data, name)
                 beside = data.parent.get("validity")
                 codes = np.zeros(len(data)) if beside is None else beside[()]
                 for row in np.flatnonzero(codes == 0):

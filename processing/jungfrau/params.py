@@ -45,8 +45,9 @@ class PhotonsParams(ParamsModel):
     cover (needs a layout with a chip gap of 2), or without value."""
     modules: tuple[int, ...] = ()
     """Ids of the modules in the frames, in order; empty: those of the calibration file."""
-    module_rows: int = quantity("pixel", default=512, ge=8, le=512, multiple_of=8)
-    """Rows of each module that are read out, around its centre."""
+    module_rows: int = quantity("pixel", default=0, ge=0, le=512, multiple_of=8)
+    """Rows of each module in the frames, around its centre; 0: as many as the detector reads out,
+    all where that is not known."""
     follow: FollowParams = FollowParams()
 
 

@@ -24,6 +24,7 @@ from processing.outputs.master_hits import HitPointers, write_hits
 from processing.outputs.master_images import escaped, write_images
 from processing.outputs.master_notes import write_notes
 from processing.outputs.master_plan import FrameTable, MasterFiles, receiver_file
+from processing.outputs.master_scale import write_scale
 from processing.sinks.nexus import make_group, version, write_marks, write_tree
 
 _CODES = {code.name: int(code) for code in Validity} | {"OPEN": OPEN}
@@ -149,6 +150,7 @@ class MasterWriter:
             },
         )
         make_group(entry, "ledger", "NXcollection")
+        write_scale(detector, run, saved.spec)
         back = detector.create_dataset("image_to_detector", data=saved.spec.affine.matrix)
         back.attrs["description"] = (
             "(row, col, 1) of a pixel of the image -> (row, col, 1) on the detector, in pixels"

@@ -44,6 +44,8 @@ class SavedFrames:
     """What comes with each of them from the camera."""
     marks: Marks | None = None
     """Values that are no measurements."""
+    fill: float = 0
+    """What is read where a frame is missing."""
     collections: Mapping[str, Mapping[str, object]] = field(default_factory=dict)
     """How they were made, by the name of a group."""
 
@@ -155,6 +157,7 @@ class Files:
             processing=self._processing,
             marks=frames.told,
             collections=frames.collections,
+            fill=frames.fill,
         )
 
     def _lanes(

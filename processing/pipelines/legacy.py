@@ -45,7 +45,7 @@ from processing.pipelines.files import QUEUE_FRAMES, Files, SavedFrames
 from processing.pipelines.photons import (
     conversion,
     dark_lanes,
-    fill_between,
+    fill_of,
     laid_out,
     of_parts,
 )
@@ -154,8 +154,13 @@ class _Builder:
             saved=self.files.saved,
             remarks=self._remarks(),
             placement=None if self.reshapes else laid_out(self.convert, context),
-            fill=fill_between(self.convert, context, self.marks),
+            fill=self._fill,
         )
+
+    @property
+    def _fill(self) -> float:
+        """What is read where processed frames, or parts of them, are missing."""
+        return fill_of(self.marks, self.context, as_they_came=not self.memories)
 
     def _remarks(self) -> tuple[str, ...]:
         told = () if self.convert is None else self.convert.remarks
@@ -285,9 +290,8 @@ class _Builder:
         params, context = self.params.saving_input, self.context
         if not params.enabled:
             return []
-        frames = SavedFrames(
-            "input_frame", "saving_input", context.spec, context.nb_expected, context.frame_fields
-        )
+        frames = SavedFrames("input_frame", "saving_input", context.spec, context.nb_expected)
+        frames = replace(frames, fields=context.frame_fields, fill=context.fill)
         encode, own = self.files.add(params, frames)
         lanes += own
         return [encode]
@@ -330,7 +334,8 @@ class _Builder:
             # A sum is of several frames, of which each has its own fields.
             () if self.depth > 1 else context.frame_fields,
             self.marks,
-            {} if self.convert is None else {"photon_conversion": self.convert.told},
+            fill=self._fill,
+            collections={} if self.convert is None else {"photon_conversion": self.convert.told},
         )
         if params.saving.enabled:
             yield self.files.add(params.saving, frames)

@@ -9,6 +9,7 @@ from lima2_core.flow.plugin import BuildContext
 from processing.jungfrau.params import PedestalParams, PhotonsParams
 from processing.jungfrau.sinks import FollowSink, PedestalSink
 from processing.kernels.marks import Marks
+from processing.kernels.placing import MODULE_ROWS
 from processing.tasks.convert_photons import ConvertPhotons
 
 _QUEUE = 4
@@ -18,9 +19,17 @@ _QUEUE = 4
 def conversion(params: PhotonsParams, context: BuildContext, buffers: int) -> ConvertPhotons:
     """The first transform; not yet resolved."""
     part = (int(context.share.receiver), context.share.n_receivers) if context.parts else (0, 1)
+    if not params.module_rows:
+        params = params.model_copy(update={"module_rows": rows_read(context)})
     place = context.placement
     origin = (place.row, place.col) if place is not None else (0, 0)
     return ConvertPhotons(params, context.pools, buffers, part=part, origin=origin)
+
+
+def rows_read(context: BuildContext) -> int:
+    """Rows of each module that the detector reads out."""
+    det = context.acquisition.to_tree().get("det", {})
+    return int(det.get("readout_rows", MODULE_ROWS))
 
 
 def laid_out(convert: ConvertPhotons | None, context: BuildContext) -> Placement | None:
@@ -28,13 +37,11 @@ def laid_out(convert: ConvertPhotons | None, context: BuildContext) -> Placement
     return convert.placement if convert is not None and context.parts else None
 
 
-def fill_between(
-    convert: ConvertPhotons | None, context: BuildContext, marks: Marks | None
-) -> float:
-    """What stands between such parts, in frames with ``marks``."""
-    if marks is None or laid_out(convert, context) is None:
-        return 0
-    return marks.no_value
+def fill_of(marks: Marks | None, context: BuildContext, *, as_they_came: bool) -> float:
+    """What stands where nothing is: between parts, and in parts and frames that are missing."""
+    if marks is not None:
+        return marks.no_value
+    return context.fill if as_they_came else 0
 
 
 def of_parts(context: BuildContext, streams: tuple[str, ...]) -> tuple[str, ...]:
@@ -66,6 +73,12 @@ def dark_lanes(
                 f"{context.share.n_receivers} receivers would write the same file, each with its "
                 "share of the frames; take pedestals with one receiver, or from saved frames with "
                 "'lima2 pedestal'",
+                path="pedestal.enabled",
+            )
+        if rows_read(context) != MODULE_ROWS:
+            raise ParamError(
+                f"pedestals are taken of whole modules; read out all {MODULE_ROWS} rows, not "
+                f"{rows_read(context)}",
                 path="pedestal.enabled",
             )
         sink = PedestalSink(pedestal, context.spec, photons.modules)

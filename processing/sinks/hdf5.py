@@ -32,7 +32,7 @@ def preload() -> None:
 class Hdf5Sink(RowFilesSink["GrowingFile"]):
     """Write `EncodedChunk` rows.
 
-    The rows of gaps are not written: they read as zeros, and `validity` tells why.
+    The rows of gaps are not written: they read as the fill value, and `validity` tells why.
     """
 
     name = "hdf5"

@@ -9,6 +9,7 @@ from __future__ import annotations
 import uuid
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Self
 
 import h5py
@@ -125,7 +126,8 @@ def file_image(
         f"lima2-{uuid.uuid4().hex}", "w", driver="core", backing_store=False, libver="earliest"
     ) as file:
         _make_groups(file, layout, params, metadata)
-        (make_data or _make_images)(file, layout, params, spec)
+        make = make_data or partial(_make_images, fill=metadata.fill)
+        make(file, layout, params, spec)
         mark_data(file[layout.values], metadata.marks)
         _make_matrix(file[layout.detector], spec)
         write_marks(file[layout.detector], metadata.marks, spec.dtype)
@@ -167,11 +169,12 @@ def _make_groups(
 
 
 def _make_images(
-    file: h5py.File, layout: FileLayout, params: SavingParams, spec: FrameSpec
+    file: h5py.File, layout: FileLayout, params: SavingParams, spec: FrameSpec, *, fill: float
 ) -> None:
     """The dataset of the frames: one chunk each, as many as the file can take; and its links."""
     shape = (layout.rows, *layout.frame_shape)
     properties = CODECS[params.compression].creation_properties((1, *layout.frame_shape))
+    properties.set_fill_value(np.full((), fill, spec.dtype))
     h5d.create(
         file.id,
         layout.data.encode(),

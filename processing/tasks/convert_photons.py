@@ -26,6 +26,9 @@ from processing.tasks.buffers import OutputBuffers
 
 log = logging.getLogger(__name__)
 
+_MANY_MASKED = 0.05
+"""Share of pixels from which on it is worth a word."""
+
 
 class ConvertPhotons(Transform):
     """Give the photons of each pixel: ``(ADC - pedestal) / gain`` of its gain stage.
@@ -57,6 +60,8 @@ class ConvertPhotons(Transform):
         part: tuple[int, int] = (0, 1),
         origin: tuple[int, int] = (0, 0),
     ) -> None:
+        if not params.module_rows:
+            params = params.model_copy(update={"module_rows": MODULE_ROWS})
         self._params = params
         self._pools = pools
         self._wanted = buffers
@@ -119,7 +124,13 @@ class ConvertPhotons(Transform):
     @property
     def remarks(self) -> tuple[str, ...]:
         """What users should know before the start; once it is resolved."""
-        return (f"photons are computed by {self.device}",)
+        told = [f"photons are computed by {self.device}"]
+        masked = float(self.maps.hidden().mean())
+        if masked > _MANY_MASKED:
+            told.append(
+                f"{100 * masked:.0f} % of the pixels are masked by {self._params.calibration_path}"
+            )
+        return tuple(told)
 
     def process(self, frame: Frame) -> Frame:
         self._ids.look(frame)

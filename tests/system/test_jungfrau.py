@@ -86,6 +86,31 @@ def test_packets_that_are_lost_are_in_ledger_counters_and_files(single, tmp_path
         assert np.array_equal(np.delete(numbers - numbers[0], 6), [0, 1, 2, 3, 4, 5, 7, 8, 9])
 
 
+@pytest.mark.parametrize("mode", ["round_robin", "partial_frame"])
+@pytest.mark.parametrize("photons", [False, True])
+def test_what_never_came_reads_alike_however_frames_are_dealt_out(quad, tmp_path, mode, photons):
+    faults = ["drop:frame=3,module=1", "drop:frame=5"]
+    group = {"enabled": photons}
+    if photons:
+        group["calibration_path"] = saved(tmp_path, calibration(4))
+    lima = lima_of(
+        quad, {PROC + "photons": group}, dispatch_mode=mode, **{"emulator.faults": faults}
+    )
+
+    run = lima.acquire(nb_frames=8, exposure_s=0.02, save_to=tmp_path, prefix="lossy")
+
+    assert run.ledger.code.tolist() == [0, 0, 0, Validity.PARTIAL, 0, Validity.PACKET_LOSS, 0, 0]
+    nothing = -32768 if photons else FILL
+    with h5py.File(run.master_file) as file:
+        data = file[f"{NODE}/data"]
+        partial, missing = np.squeeze(data[3]), np.squeeze(data[5])
+    assert (partial[ROWS : 2 * ROWS] == nothing).all()
+    assert (partial[2 * ROWS :] != nothing).any()
+    assert (missing == nothing).all()
+    if not photons:
+        assert np.array_equal(partial[2 * ROWS :], numbered(3, 4, ROWS)[2 * ROWS :])
+
+
 @pytest.mark.parametrize(
     ("policy", "code"), [("keep", Validity.PARTIAL), ("discard", Validity.PACKET_LOSS)]
 )

@@ -153,7 +153,11 @@ class Parts:
         return RunView(
             acq_id=AcqId("0b3e"),
             device="id00/limacontrol/simulator",
-            detector={"plugin": "Simulator", "nothing": None},
+            detector={
+                "plugin": "Simulator",
+                "nothing": None,
+                "pixel_size": {"x": 75e-6, "y": 50e-6},
+            },
             requested={"acq": {"nb_frames": 10, "expo_time": 1.5}},
             applied={"acq": {"nb_frames": 10, "expo_time": 2.0}},
             processing=processing,

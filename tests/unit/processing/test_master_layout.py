@@ -74,6 +74,13 @@ def test_the_three_parameter_sets_and_the_metadata_are_in_every_file(parts):
             assert params["acquisition/acq/expo_time"][()] == 2.0
             assert params["processing/saving/nb_frames_per_file"][()] == 4
             assert file[f"{DETECTOR}/detector_information/plugin"].asstr()[()] == "Simulator"
+            sizes = [file[f"{DETECTOR}/{axis}_pixel_size"] for axis in "xy"]
+            assert [(size[()], size.attrs["units"]) for size in sizes] == [
+                (75e-6, "m"),
+                (50e-6, "m"),
+            ]
+            count_time = file[f"{DETECTOR}/count_time"]
+            assert (count_time[()], count_time.attrs["units"]) == (pytest.approx(2e-6), "s")
             entry = file["entry_0000"]
             assert entry["metadata/sample/name"].asstr()[()] == "lysozyme"
             assert entry["entry_identifier_uuid"].asstr()[()] == "0b3e"
