@@ -8,9 +8,10 @@ import hdf5plugin  # noqa: F401  the filters of the frames
 import numpy as np
 import pytest
 
-from client import MasterFile, ParamError, Validity
+from client import Lima2, MasterFile, ParamError, Validity
 from lima2_core.data.frame import Validity as Code
 from processing.jungfrau.calibration import read_calibration
+from tango_servers.local.processes import ChildError
 from tests.system.jungfrau_site import JungfrauSite, numbered
 from tests.system.lab import Lab
 from tests.unit.processing.jungfrau import calibration, photons, saved, words
@@ -245,6 +246,33 @@ def test_what_cannot_be_is_refused_at_prepare_with_its_path(quad, changes, path)
 
     assert lima.state == "idle"
     assert lima_of(quad).acquire(nb_frames=4, exposure_s=0.01).check().complete
+
+
+def test_parameters_that_are_refused_are_not_kept(quad):
+    lima = lima_of(quad)
+    lima.acquire(nb_frames=2, exposure_s=0.01).check()
+
+    with pytest.raises(ParamError):
+        lima.acquire({DET + "readout_speed": "full"}, nb_frames=2)
+
+    assert Lima2(quad.device).params.acquisition.det.readout_speed == "half"
+
+
+def test_pedestals_of_parts_of_modules_are_refused(single, tmp_path):
+    pedestal = {"enabled": True, "path": str(tmp_path / "made.h5")}
+    lima = lima_of(single, {PROC + "pedestal": pedestal}, readout_rows=256)
+
+    with pytest.raises(ParamError, match=r"pedestal.enabled.*all 512 rows"):
+        lima.acquire(nb_frames=2)
+
+
+def test_a_server_with_a_wrong_property_says_so_and_fails(tmp_path):
+    site = JungfrauSite(tmp_path, 1, backend="fpga")
+
+    with pytest.raises(ChildError, match=r"status 1") as failed, site:
+        pass
+
+    assert "properties.backend" in str(failed.value)
 
 
 def test_modules_that_cannot_be_dealt_out_are_refused(tmp_path):
