@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import mmap
 from dataclasses import dataclass, replace
 
 from camera_plugins.jungfrau.installation import Entry, Installation
@@ -18,7 +17,6 @@ POOL = "jungfrau"
 _LEAST_BUFFERS = 8
 _COMFORTABLE_BUFFERS = 32
 _MOST_REQUESTS = 128
-_PAGE = mmap.PAGESIZE
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,12 +104,7 @@ def spare_buffers(wanted: int, setup: EngineSetup, pools: PoolSet) -> int:
 
     Frames of other runs that are still held do not count among them.
     """
-    stats = pools.stats()
-    own = [one for name, one in stats.items() if name.partition("/")[0] == POOL]
-    same = [one for one in own if one.slot_bytes >= setup.frame_bytes > one.slot_bytes - _PAGE]
-    held, there = sum(one.in_use for one in same), sum(one.slots for one in same)
-    left = pools.limit_bytes - sum(one.total_bytes for one in stats.values())
-    most = there + max(0, left) // setup.frame_bytes
+    held, most = pools.outlook(POOL, setup.frame_bytes)
     return max(0, min(wanted + held, most) - held) // 2
 
 

@@ -266,6 +266,15 @@ class PoolSet:
             )
         return count
 
+    def outlook(self, name: str, slot_bytes: int) -> tuple[int, int]:
+        """Slots of a pool that are in use, and how many it could come to; makes no pool."""
+        rounded = _whole_pages(slot_bytes)
+        with self._lock:
+            pool = self._pools.get((name, rounded))
+        in_use, there = (0, 0) if pool is None else (pool.stats().in_use, pool.stats().slots)
+        left = self.limit_bytes - sum(stats.total_bytes for stats in self.stats().values())
+        return in_use, there + max(0, left) // rounded
+
     def touch(self) -> bool:
         """Make the system provide the memory of one slot; False if all of it is there."""
         with self._lock:

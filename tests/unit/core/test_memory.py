@@ -310,3 +310,17 @@ def test_a_set_makes_one_pool_when_many_threads_ask_at_once():
 
     assert all(worker.join(LIMIT_S) for worker in workers)
     assert len({id(pool) for pool in got}) == 1
+
+
+def test_the_outlook_of_a_pool_counts_what_others_have_taken_and_makes_none():
+    pools = PoolSet(10 * PAGE)
+    assert pools.outlook("a", PAGE) == (0, 10)
+    assert pools.stats() == {}
+    pools.pool("b", PAGE).grow(3)
+    pools.pool("a", 2 * PAGE).grow(2)
+    lease = pools.pool("a", 2 * PAGE).lease()
+
+    assert pools.outlook("a", 2 * PAGE) == (1, 3)
+    assert pools.outlook("a", PAGE) == (0, 3)
+    del lease
+    assert pools.outlook("a", PAGE + 1) == (0, 3)
