@@ -79,14 +79,18 @@ class _Converts(Protocol):
     def apply(self, raw: Words, out: NDArray[Any]) -> None: ...
 
 
-class _AllStages:
-    """The reference: all stages of all pixels, then a choice."""
+class _Maps:
+    """What ways in numpy begin with."""
 
     def __init__(
         self, pedestal: NDArray[np.float32], gain: NDArray[np.float32], modules: int
     ) -> None:
         self._pedestal = whole(pedestal, modules)
         self._factor = 1 / whole(gain, modules)
+
+
+class _AllStages(_Maps):
+    """The reference: all stages of all pixels, then a choice."""
 
     def apply(self, raw: Words, out: NDArray[Any]) -> None:
         words = raw.reshape(-1)
@@ -99,14 +103,8 @@ class _AllStages:
         out.reshape(-1)[...] = np.clip(np.rint(photons), -32768, 32767)
 
 
-class _FewSwitched:
+class _FewSwitched(_Maps):
     """Whole arrays as if all were in G0, then the few pixels of the other stages."""
-
-    def __init__(
-        self, pedestal: NDArray[np.float32], gain: NDArray[np.float32], modules: int
-    ) -> None:
-        self._pedestal = whole(pedestal, modules)
-        self._factor = 1 / whole(gain, modules)
 
     def apply(self, raw: Words, out: NDArray[Any]) -> None:
         words = raw.reshape(-1)
