@@ -57,6 +57,8 @@ class Manners:
         """Whether nothing is answered, at once."""
         self.dead = False
         """The same, and it is known that nobody is there."""
+        self.dies_at = ""
+        """The call at which it dies."""
         self._name = name
         self._let_go = threading.Event()
 
@@ -67,6 +69,7 @@ class Manners:
         if call in self.hangs_s:
             self._let_go.wait(self.hangs_s[call])
             raise UnreachableError(f"{self._name} does not answer")
+        self.dead |= call == self.dies_at
         if self.dead:
             raise UnreachableError(f"{self._name} is gone", dead=True)
         if self.silent:

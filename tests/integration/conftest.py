@@ -28,3 +28,22 @@ def save_map(tmp_path):
         return {"enabled": True, "path": str(tmp_path / f"{name}.npy")}
 
     return save
+
+
+@pytest.fixture
+def make_system(request):
+    """Makes systems of the kind that a module names in ``SYSTEM``, and closes them."""
+    systems = []
+
+    def make(*args, **kwargs):
+        systems.append(request.module.SYSTEM(*args, **kwargs))
+        return systems[-1]
+
+    yield make
+    for system in systems:
+        system.close()
+
+
+@pytest.fixture
+def system(make_system):
+    return make_system()

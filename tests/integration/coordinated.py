@@ -22,6 +22,12 @@ from lima2_core.testing.system_doubles import ScriptedControl, ScriptedReceiver
 from lima2_core.testing.system_script import describe, order, rows
 
 ENDED = (Phase.DONE, Phase.INCOMPLETE)
+IDLE, PREPARED, RUNNING, FAULT = (
+    AcqState.IDLE,
+    AcqState.PREPARED,
+    AcqState.RUNNING,
+    AcqState.FAULT,
+)
 
 
 def codes(ledger, total):

@@ -28,26 +28,9 @@ from tests.integration.coordinated import (
     saving,
 )
 
+SYSTEM = Simulated
 MODES = ("round_robin", "predictive_random", "full_random")
 TOPOLOGY = {"round_robin": "round_robin", "partial_frame": "partial"}
-
-
-@pytest.fixture
-def make_system():
-    systems = []
-
-    def make(*args, **kwargs):
-        systems.append(Simulated(*args, **kwargs))
-        return systems[-1]
-
-    yield make
-    for system in systems:
-        system.close()
-
-
-@pytest.fixture
-def system(make_system):
-    return make_system()
 
 
 def pattern(nb_images=16, **det):

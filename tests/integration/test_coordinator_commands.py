@@ -9,45 +9,24 @@ from lima2_core.errors import (
     StateError,
 )
 from lima2_core.ids import AcqId
-from lima2_core.state.device import AcqState
 from lima2_core.state.system import Phase
 from lima2_core.system.ports import UnreachableError
 from lima2_core.testing.doubles import eventually
 from lima2_core.testing.system_script import SUMS, describe, order
 from tests.integration.coordinated import (
     ENDED,
+    FAULT,
+    IDLE,
+    RUNNING,
     Scripted,
     Timer,
     comes_to,
     works,
 )
 
-IDLE, PREPARED, RUNNING, FAULT = (
-    AcqState.IDLE,
-    AcqState.PREPARED,
-    AcqState.RUNNING,
-    AcqState.FAULT,
-)
+SYSTEM = Scripted
 ANSWER_S = 3.0
 """Every command has answered by then, whatever the parts do."""
-
-
-@pytest.fixture
-def make_system():
-    systems = []
-
-    def make(*args, **kwargs):
-        systems.append(Scripted(*args, **kwargs))
-        return systems[-1]
-
-    yield make
-    for system in systems:
-        system.close()
-
-
-@pytest.fixture
-def system(make_system):
-    return make_system()
 
 
 # Prepare that fails
@@ -203,7 +182,8 @@ def test_a_start_that_fails_leaves_a_fault_with_its_cause(system, part, how):
     elif how == "hangs":
         guilty.manners.hangs_s["start"] = 20.0
     else:
-        guilty.manners.dead = True
+        # Not before: one that is only prepared is given up without a start.
+        guilty.manners.dies_at = "start"
 
     with Timer() as timer, pytest.raises(Lima2Error, match=part):
         system.coordinator.start()
@@ -218,6 +198,7 @@ def test_a_start_that_fails_leaves_a_fault_with_its_cause(system, part, how):
     assert part in run.verdict()
     guilty.manners.hangs_s.clear()
     guilty.manners.errors.clear()
+    guilty.manners.dies_at = ""
     guilty.manners.dead = False
     assert works(system)
 

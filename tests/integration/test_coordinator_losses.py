@@ -10,7 +10,6 @@ from lima2_core.data.rows import LEDGER
 from lima2_core.errors import (
     NotAvailableError,
 )
-from lima2_core.state.device import AcqState
 from lima2_core.state.system import Phase
 from lima2_core.system.outputs import Survivors
 from lima2_core.testing.doubles import eventually
@@ -18,6 +17,8 @@ from lima2_core.testing.system_doubles import ScriptedOutput
 from lima2_core.testing.system_script import SUMS, gaps, order, rows, sums
 from tests.integration.coordinated import (
     ENDED,
+    FAULT,
+    IDLE,
     Scripted,
     Timer,
     codes,
@@ -26,30 +27,7 @@ from tests.integration.coordinated import (
     works,
 )
 
-IDLE, PREPARED, RUNNING, FAULT = (
-    AcqState.IDLE,
-    AcqState.PREPARED,
-    AcqState.RUNNING,
-    AcqState.FAULT,
-)
-
-
-@pytest.fixture
-def make_system():
-    systems = []
-
-    def make(*args, **kwargs):
-        systems.append(Scripted(*args, **kwargs))
-        return systems[-1]
-
-    yield make
-    for system in systems:
-        system.close()
-
-
-@pytest.fixture
-def system(make_system):
-    return make_system()
+SYSTEM = Scripted
 
 
 # Receivers that are lost

@@ -23,6 +23,9 @@ from lima2_core.testing.system_doubles import ScriptedOutput
 from lima2_core.testing.system_script import SUMS, gaps, order, rows, sums
 from tests.integration.coordinated import (
     ENDED,
+    IDLE,
+    PREPARED,
+    RUNNING,
     Scripted,
     Timer,
     codes,
@@ -31,30 +34,7 @@ from tests.integration.coordinated import (
     works,
 )
 
-IDLE, PREPARED, RUNNING, FAULT = (
-    AcqState.IDLE,
-    AcqState.PREPARED,
-    AcqState.RUNNING,
-    AcqState.FAULT,
-)
-
-
-@pytest.fixture
-def make_system():
-    systems = []
-
-    def make(*args, **kwargs):
-        systems.append(Scripted(*args, **kwargs))
-        return systems[-1]
-
-    yield make
-    for system in systems:
-        system.close()
-
-
-@pytest.fixture
-def system(make_system):
-    return make_system()
+SYSTEM = Scripted
 
 
 def records(cursor, count):
