@@ -30,6 +30,20 @@ def batch_frames(frame_bytes: int) -> int:
     return max(1, min(_BATCH_MOST, _BATCH_BYTES // max(1, frame_bytes)))
 
 
+def frames_in_flight(workers: int, frame_bytes: int) -> int:
+    """Frames at most between the queue and the lanes: being worked on, or waiting for their turn.
+
+    While one batch takes long, `_room` of the others may wait for it, and each other worker may
+    still bring the one that it has begun.
+    """
+    workers = max(1, workers)
+    return (_room(workers) + workers) * batch_frames(frame_bytes)
+
+
+def _room(workers: int) -> int:
+    return workers + 2
+
+
 @dataclass(frozen=True, slots=True)
 class ExecutorStats:
     """A snapshot of the queues of a run: where it waits, if it waits."""
@@ -73,10 +87,11 @@ class Executor:
             lane: (_LaneThread if lane.depth else _DirectLane)(lane, self._fail)
             for lane in pipeline.lanes
         }
-        self._first = Ordering[Result](partial(self._deliver, pipeline.first))
-        self._second = Ordering[Result](partial(self._deliver, pipeline.second or Stage()))
         self._next_group = 0
         self._running = max(1, workers)
+        room = _room(self._running)
+        self._first = Ordering[Result](partial(self._deliver, pipeline.first), room)
+        self._second = Ordering[Result](partial(self._deliver, pipeline.second or Stage()), room)
         self._workers = [
             Worker(f"chain-{n}", self._work, self._escaped) for n in range(self._running)
         ]
@@ -99,6 +114,8 @@ class Executor:
     def _work(self) -> None:
         """Run one worker: batches through the chain until the channel ends."""
         while True:
+            self._first.wait_for_room()
+            self._second.wait_for_room()
             try:
                 at, items = self._source.receive(self._batch)
             except ChannelClosedError:
@@ -112,6 +129,9 @@ class Executor:
         self._fail(PipelineError(f"processing broke off: {type(error).__name__}: {error}"))
         log.error("a processing thread ended by an error", exc_info=error)
         self._source.break_off()
+        # What this thread had taken never comes, so nobody may wait for it.
+        self._first.clear()
+        self._second.clear()
         self._leave()
 
     def _leave(self) -> None:

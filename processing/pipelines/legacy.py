@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from lima2_core.data.frame import FrameSpec
 from lima2_core.data.geometry import Placement
 from lima2_core.data.record import FRAME_IDX_RECORD, RecordSpec, RecordStream
-from lima2_core.flow.executor import batch_frames
+from lima2_core.flow.executor import frames_in_flight
 from lima2_core.flow.pipeline import INPUT, OUTPUT, Counter, Lane, Pipeline, Stage
 from lima2_core.flow.plugin import BuildContext, PipelinePlugin, SourceInfo, StreamInfo
 from lima2_core.flow.record_sink import FrameIdxSink, RecordSink
@@ -244,7 +244,7 @@ class _Builder:
     def _wanted(self, *, last: bool) -> int:
         """Frames of one task that are alive at the same time, if ``last`` also those kept."""
         params, context = self.params, self.context
-        flight = (context.workers + 2) * batch_frames(context.spec.nbytes)
+        flight = frames_in_flight(context.workers, context.spec.nbytes)
         if not last:
             return flight
         # Without compression the file takes the frames themselves.

@@ -2,6 +2,7 @@
 
 import logging
 import threading
+import time
 import tracemalloc
 from dataclasses import replace
 
@@ -23,6 +24,7 @@ from lima2_core.service.run import Run, RunHooks, plan_run
 from lima2_core.testing.doubles import LIMIT_S, eventually
 from lima2_core.worker import Worker
 from processing.pipelines import failing, legacy
+from processing.tasks.correct_pixels import CorrectPixels
 from processing.tasks.reshape_image import ReshapeImage
 from tests.integration.bench import Bench, is_kept, rect, saving, spec_of
 
@@ -343,7 +345,7 @@ def test_a_run_that_failed_lends_nothing_once_released(images, save_map):
     assert not any(stats.in_use for stats in bench.pools.stats().values())
 
 
-def test_large_corrected_frames_allocate_nothing_once_warm(rng, save_map):
+def test_large_corrected_frames_allocate_nothing_once_warm(rng, save_map, monkeypatch):
     raw = rng.integers(0, 1000, (2, 1, 2048, 2048), np.uint16)
     tree = {
         "background": save_map("background", np.full((2048, 2048), 3, np.float32)),
@@ -355,6 +357,16 @@ def test_large_corrected_frames_allocate_nothing_once_warm(rng, save_map):
     slots = {name: stats.slots for name, stats in pools.stats().items()}
 
     bench = Bench(tree, spec_of(raw), pools=pools, workers=2)
+    process = CorrectPixels.process
+
+    def one_takes_long(task, frame):
+        if frame.idx == 3:
+            # Until as many went ahead as may: all that they made is alive.
+            assert eventually(lambda: bench.executor.stats().out_of_order >= 4)
+            time.sleep(0.1)
+        return process(task, frame)
+
+    monkeypatch.setattr(CorrectPixels, "process", one_takes_long)
     bench.start()
     tracemalloc.start()
     try:

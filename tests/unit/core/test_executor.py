@@ -1,7 +1,9 @@
 import threading
+import time
 
 import pytest
 
+from lima2_core.flow.executor import frames_in_flight
 from lima2_core.flow.pipeline import INPUT, OUTPUT, Counter, Lane, Pipeline, Stage
 from lima2_core.testing.doubles import LIMIT_S, CollectSink, GatedSink, eventually
 from lima2_core.worker import Worker
@@ -33,7 +35,7 @@ def test_lanes_get_every_row_in_order():
         assert sink.calls == ["open", "write", "close"]
 
 
-def test_a_frame_that_takes_long_keeps_its_place():
+def test_a_frame_that_takes_long_keeps_its_place_and_only_so_many_go_ahead():
     overtaken = threading.Event()
 
     def wait(frame):
@@ -44,13 +46,16 @@ def test_a_frame_that_takes_long_keeps_its_place():
     queued, _, lanes = both(carries=total)
     execution = Execution(pipeline_of(*lanes, tasks=[total]), workers=2)
 
-    execution.send(*range(10))
-    assert eventually(lambda: execution.executor.stats().out_of_order == 9)
+    execution.send(*range(20))
+    assert eventually(lambda: execution.executor.stats().out_of_order == 4)
+    time.sleep(0.05)
+    assert execution.executor.stats().out_of_order == 4 < frames_in_flight(2, SPEC.nbytes)
+    assert execution.executor.stats().queue.level == 15
     assert queued.rows == []
     overtaken.set()
     execution.end()
 
-    assert values(queued) == list(range(10))
+    assert values(queued) == list(range(20))
 
 
 def test_lanes_carry_frames_before_and_after_the_chain_and_its_products():

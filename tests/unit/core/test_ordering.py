@@ -24,7 +24,7 @@ class Collected:
 @pytest.mark.parametrize("order", list(itertools.permutations([(0, "ab"), (2, "c"), (3, "def")])))
 def test_batches_leave_in_order_however_they_come(order):
     collected = Collected()
-    ordering = Ordering(collected)
+    ordering = Ordering(collected, room=4)
 
     for first, items in order:
         ordering.put(first, items)
@@ -36,7 +36,7 @@ def test_batches_leave_in_order_however_they_come(order):
 
 def test_a_batch_waits_for_those_before_it():
     collected = Collected()
-    ordering = Ordering(collected)
+    ordering = Ordering(collected, room=4)
 
     ordering.put(2, "c")
     ordering.put(3, "d")
@@ -56,7 +56,7 @@ def test_while_one_is_delivered_the_others_wait():
         gate.wait(LIMIT_S)
         collected(at, items)
 
-    ordering = Ordering(deliver)
+    ordering = Ordering(deliver, room=4)
     first = Worker("first", lambda: ordering.put(0, "a"))
     assert entered.wait(LIMIT_S)
     second = Worker("second", lambda: ordering.put(1, "b"))
@@ -71,7 +71,7 @@ def test_while_one_is_delivered_the_others_wait():
 
 def test_many_threads_bring_many_batches():
     collected = Collected()
-    ordering = Ordering(collected)
+    ordering = Ordering(collected, room=4)
     batches = [(first, range(first, first + 5)) for first in range(0, 2000, 5)]
     random.Random(1).shuffle(batches)
 
@@ -88,7 +88,7 @@ def test_many_threads_bring_many_batches():
 
 def test_once_it_is_cleared_nothing_is_handed_on_and_nothing_waits():
     collected = Collected()
-    ordering = Ordering(collected)
+    ordering = Ordering(collected, room=4)
     ordering.put(1, "b")
 
     ordering.clear()
@@ -96,3 +96,31 @@ def test_once_it_is_cleared_nothing_is_handed_on_and_nothing_waits():
 
     assert collected.items == []
     assert ordering.waiting == 0
+
+
+def test_who_waits_for_room_goes_on_once_the_missing_batch_has_come():
+    collected = Collected()
+    ordering = Ordering(collected, room=2)
+    ordering.put(1, "b")
+    ordering.wait_for_room()
+    ordering.put(2, "c")
+
+    ahead = Worker("ahead", ordering.wait_for_room)
+    assert not ahead.join(0.05)
+    ordering.put(0, "a")
+
+    assert ahead.join(LIMIT_S)
+    assert collected.items == ["a", "b", "c"]
+
+
+def test_nobody_waits_for_room_once_it_is_cleared():
+    ordering = Ordering(Collected(), room=1)
+    ordering.put(1, "b")
+    ahead = Worker("ahead", ordering.wait_for_room)
+    assert not ahead.join(0.05)
+
+    ordering.clear()
+    ordering.put(2, "c")
+    ordering.wait_for_room()
+
+    assert ahead.join(LIMIT_S)
