@@ -11,7 +11,7 @@ import gc
 import logging
 import os
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from importlib.metadata import version
 from pathlib import Path
 
@@ -88,7 +88,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         served.append(True)
         log.info("serving %s/%s", SERVER, options.instance)
         if PROCESS.receivers:
-            background.append(Worker("preload", lambda: preload(pipelines)))
+            cameras = {c.plugin.name for c in classes if issubclass(c, Lima2Receiver)}
+            background.append(Worker("preload", lambda: preload(pipelines, cameras)))
         else:
             settle_memory()
 
@@ -135,11 +136,11 @@ def prepare(instance: str) -> tuple[list[type[Device]], list[PipelinePlugin]]:
     return [*classes, Lima2Run, *(processing_class(plugin) for plugin in pipelines)], pipelines
 
 
-def preload(pipelines: Iterable[PipelinePlugin]) -> None:
-    """Import what is slow, while nobody waits for it."""
+def preload(pipelines: Iterable[PipelinePlugin], cameras: Collection[str]) -> None:
+    """Import and compile what is slow, while nobody waits for it."""
     for plugin in pipelines:
         if plugin.preload is not None:
-            plugin.preload()
+            plugin.preload(cameras)
     settle_memory()
 
 

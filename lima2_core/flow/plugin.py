@@ -6,7 +6,7 @@ Tango class of the pipeline from this declaration, so a new pipeline touches no 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -99,8 +99,9 @@ class PipelinePlugin:
     streams: tuple[StreamInfo, ...] = ()
     version: str = "core-1.2.0"
     """Of the interface towards clients, as they compare it (contract 02, section 6)."""
-    preload: Callable[[], None] | None = None
-    """Import what is slow; called on a background thread when a server starts."""
+    preload: Callable[[Collection[str]], None] | None = None
+    """Import what is slow; called on a background thread when a server starts, with the names of
+    the cameras whose frames it takes."""
 
 
 def check_declared(plugin: PipelinePlugin, pipeline: Pipeline) -> None:

@@ -1,7 +1,7 @@
 /* Raw words to photons, and into the image. Macros, set by the host:
  *   OUT_FLOAT, OUT_INT16 or OUT_INT32: type of the result
  *   MAPS_16: maps of 16 bits instead of floats
- *   PIXELS: of a raw frame; ROWS: raw rows of a module; FIRST_ROW: its first one; GAP: between chips
+ *   ROWS: raw rows of a module; FIRST_ROW: its first one; GAP: between chips
  * Arithmetic in the order of processing/kernels/jungfrau.py, so that both give the same bits. */
 
 #define CHIP 256
@@ -61,9 +61,9 @@ int hidden(int pixel, __global const map_t *offset, __global const map_t *factor
 #endif
 }
 
-/* Photons of any word. */
-out_t photons(ushort word, int pixel, __global const map_t *offset, __global const map_t *factor,
-              float4 scale, out_t no_value, out_t saturated)
+/* Photons of any word; pixels: of a raw frame, which is what a map of one stage has. */
+out_t photons(ushort word, int pixel, int pixels, __global const map_t *offset,
+              __global const map_t *factor, float4 scale, out_t no_value, out_t saturated)
 {
     const int code = word >> 14;
     if (word == SATURATED_WORD)
@@ -71,7 +71,7 @@ out_t photons(ushort word, int pixel, __global const map_t *offset, __global con
     if (code == 2 || word == LOST_WORD)
         return no_value;
     const int stage = code == 3 ? 2 : code;
-    const int at = pixel + stage * PIXELS;
+    const int at = pixel + stage * pixels;
     const int adc = word & 0x3FFF;
 #ifdef MAPS_16
     if (factor[at] == 0)
@@ -109,11 +109,12 @@ void store16(out16_t result, __global out_t *to)
 
 /* Fetch what the pixel of another stage needs: its maps are far from those of G0, and waiting for
  * them would take as long as a hundred other pixels. */
-void fetch(ushort word, int pixel, __global const map_t *offset, __global const map_t *factor)
+void fetch(ushort word, int pixel, int pixels, __global const map_t *offset,
+           __global const map_t *factor)
 {
 #if defined(__has_builtin)
 #if __has_builtin(__builtin_prefetch)
-    const int at = pixel + (word >> 15 ? 2 : 1) * PIXELS;
+    const int at = pixel + (word >> 15 ? 2 : 1) * pixels;
     __builtin_prefetch((const void *)(size_t)(offset + at));
     __builtin_prefetch((const void *)(size_t)(factor + at));
 #endif
@@ -146,7 +147,8 @@ out16_t straight(int at, __global const ushort *restrict raw, __global const map
  * vector units like comes first. Words of other stages are noted and converted at the end. */
 __kernel void convert_rows(__global const ushort *restrict raw, __global const map_t *offset,
                            __global const map_t *factor, __global out_t *out,
-                           __global const int *places, float4 scale, out_t no_value, out_t saturated)
+                           __global const int *places, int pixels, float4 scale, out_t no_value,
+                           out_t saturated)
 {
     const int row = get_global_id(0);
     const int row_first = row * COLS;
@@ -192,7 +194,7 @@ __kernel void convert_rows(__global const ushort *restrict raw, __global const m
             for (int col = n; col < n + 4; col++) {
                 const ushort word = raw[row_first + col];
                 if (word & 0xC000) {
-                    fetch(word, row_first + col, offset, factor);
+                    fetch(word, row_first + col, pixels, offset, factor);
                     switched[count++] = col;
                 }
             }
@@ -201,19 +203,19 @@ __kernel void convert_rows(__global const ushort *restrict raw, __global const m
     for (int n = 0; n < count; n++) {
         const int col = switched[n], at = row_first + col;
         out[row_start + (col + GAP * (col / CHIP)) * col_step] =
-            photons(raw[at], at, offset, factor, scale, no_value, saturated);
+            photons(raw[at], at, pixels, offset, factor, scale, no_value, saturated);
     }
 }
 
 /* For GPUs: a pixel per item, so that neighbours read neighbours. */
 __kernel void convert_pixels(__global const ushort *restrict raw, __global const map_t *offset,
                              __global const map_t *factor, __global out_t *out,
-                             __global const int *places, float4 scale, out_t no_value,
+                             __global const int *places, int pixels, float4 scale, out_t no_value,
                              out_t saturated)
 {
     const int pixel = get_global_id(0);
     out[place_of(pixel / COLS, pixel % COLS, places)] =
-        photons(raw[pixel], pixel, offset, factor, scale, no_value, saturated);
+        photons(raw[pixel], pixel, pixels, offset, factor, scale, no_value, saturated);
 }
 
 /* What no raw pixel reaches; runs: first index and length. */

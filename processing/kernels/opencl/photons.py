@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from dataclasses import dataclass
+from itertools import product
 from typing import Any
 
 import numpy as np
@@ -12,14 +13,35 @@ from numpy.typing import NDArray
 from lima2_core.errors import PluginError
 from processing.kernels.opencl.devices import Device, load_opencl
 from processing.kernels.opencl.programs import program
-from processing.kernels.photon_maps import PhotonMaps
-from processing.kernels.placing import MODULE_COLS, Placing
+from processing.kernels.marks import Marks
+from processing.kernels.photon_maps import PhotonMaps, photon_maps
+from processing.kernels.placing import MODULE_COLS, MODULE_ROWS, ModulePlace, Placing
 
 _GROUP = 8
 """Rows of a work group on a CPU; raw rows come in multiples of it."""
 _ITEMS = 64
 """Work items of the small kernels on a CPU."""
 _OUT = {"float32": "OUT_FLOAT", "int16": "OUT_INT16", "int32": "OUT_INT32"}
+
+
+def preload(device: Device) -> None:
+    """Build what most runs need, in the driver's cache on disk as well.
+
+    A program depends on the type of the result, the width of the maps and the gaps between chips,
+    not on the size of the detector.
+
+    Raises:
+        PluginError: the device cannot build it.
+    """
+    marks = Marks.of("int16")
+    count = MODULE_ROWS * MODULE_COLS
+    nothing = np.zeros((3, count), np.float32)
+    for gap, narrow in product((0, 2), (False, True)):
+        cols = MODULE_COLS + 3 * gap
+        shape = (1, MODULE_ROWS + gap, cols)
+        placing = Placing(shape, [ModulePlace(0, cols, 1)], gap=gap)
+        maps = photon_maps(nothing, nothing + 1, nothing > 0, marks, narrow=narrow)
+        DevicePhotons(device, maps, placing)
 
 
 @dataclass(slots=True)
@@ -65,7 +87,6 @@ class DevicePhotons:
         self._shape, self._dtype = placing.shape, maps.marks.dtype
         options = [
             f"-D{_OUT[str(self._dtype)]}",
-            f"-DPIXELS={placing.pixels}",
             f"-DROWS={placing.rows}",
             f"-DFIRST_ROW={placing.first_row}",
             f"-DGAP={placing.gap}",
@@ -121,6 +142,7 @@ class DevicePhotons:
             maps.factor,
             target,
             self._places,
+            np.int32(self._pixels),
             maps.scale,
             self._no_value,
             self._saturated,
@@ -128,13 +150,12 @@ class DevicePhotons:
         runs, shares = self._counts
         if runs:
             lane.fill(
-                queue, self._spread(runs), None, target, self._runs, np.int32(runs), self._no_value
+                queue, *self._spread(runs), target, self._runs, np.int32(runs), self._no_value
             )
         if shares:
             lane.share(
                 queue,
-                self._spread(shares),
-                None,
+                *self._spread(shares),
                 target,
                 self._shares,
                 np.int32(shares),
@@ -151,8 +172,12 @@ class DevicePhotons:
         else:
             cl.enqueue_copy(queue, out, target, is_blocking=True)
 
-    def _spread(self, count: int) -> tuple[int]:
-        return (count,) if self._device.kind == "gpu" else (min(count, _ITEMS),)
+    def _spread(self, count: int) -> tuple[tuple[int], tuple[int] | None]:
+        """Work items, and those of a group, of the small kernels.
+
+        Groups of one item on a CPU: each may go to another core, and all counts share a program.
+        """
+        return ((count,), None) if self._device.kind == "gpu" else ((min(count, _ITEMS),), (1,))
 
     def _constant(self, values: NDArray[Any]) -> Any:
         """A copy of ``values`` on the device; None if there are none."""

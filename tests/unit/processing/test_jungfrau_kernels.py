@@ -2,6 +2,8 @@
 
 import dataclasses
 import importlib
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -290,10 +292,53 @@ def test_without_pyopencl_the_reason_says_what_to_install(monkeypatch):
 
 def test_a_program_is_built_once_and_a_wrong_one_refused():
     device = opencl_device()
-    options = ("-DOUT_INT16", "-DPIXELS=1024", "-DROWS=1", "-DFIRST_ROW=0", "-DGAP=0")
+    options = ("-DOUT_INT16", "-DROWS=1", "-DFIRST_ROW=0", "-DGAP=0")
 
     assert programs.program(device, "photons.cl", options) is programs.program(
         device, "photons.cl", options
     )
     with pytest.raises(PluginError, match=r"cannot build photons\.cl"):
         programs.program(device, "photons.cl", ())
+
+
+_COMPILES = """
+import sys
+from pathlib import Path
+
+import numpy as np
+
+from processing.kernels.marks import Marks
+from processing.kernels.opencl.devices import search
+from processing.kernels.opencl.photons import DevicePhotons
+from processing.kernels.photon_maps import photon_maps
+from processing.kernels.placing import ModulePlace, Placing
+from processing.pipelines.preload import preload_photons
+
+device = search().best()
+if sys.argv[1] == "ready":
+    preload_photons()
+cache = Path(sys.argv[2])
+before = sum(1 for _ in cache.rglob("*.so"))
+places = [ModulePlace(n * 520 * 1030, 1030, 1) for n in range(3)]
+placing = Placing((1, 3 * 520, 1030), places, gap=2)
+count = 3 * 512 * 1024
+blank = np.zeros((3, count), np.float32)
+maps = photon_maps(blank, blank + 1, blank > 0, Marks.of("int16"))
+DevicePhotons(device, maps, placing)
+print(sum(1 for _ in cache.rglob("*.so")) - before)
+"""
+
+
+def test_what_a_detector_of_any_size_needs_was_compiled_beforehand(tmp_path, monkeypatch):
+    if "Portable" not in opencl_device().driver:
+        pytest.skip("the cache of this driver cannot be looked into")
+    compiled = {}
+    for state in ("bare", "ready"):
+        cache = tmp_path / state
+        cache.mkdir()
+        monkeypatch.setenv("POCL_CACHE_DIR", str(cache))
+        command = [sys.executable, "-c", _COMPILES, state, str(cache)]
+        done = subprocess.run(command, capture_output=True, text=True, check=True)
+        compiled[state] = int(done.stdout)
+
+    assert compiled == {"bare": 2, "ready": 0}
