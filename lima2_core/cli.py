@@ -2,16 +2,40 @@
 
 from __future__ import annotations
 
+import os
+import select
+import signal
 import sys
 from collections.abc import Callable, Sequence
+from typing import Final, TextIO
 
 from lima2_core import registry
 from lima2_core.errors import Lima2Error
 
+_UNREAD: Final = 128 + signal.SIGPIPE
+"""Exit code where nobody reads on, as with ``lima2 doctor | head -1``: that of other programs."""
+_INTERRUPTED: Final = 128 + signal.SIGINT
+
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a sub-command; its result is the exit code."""
-    words = list(sys.argv[1:] if argv is None else argv)
+    try:
+        try:
+            return _run(list(sys.argv[1:] if argv is None else argv))
+        finally:
+            # What is written only as the interpreter ends fails where nobody can catch it; a parser
+            # that has shown its help leaves by an exception.
+            print(end="", flush=True)
+    except BrokenPipeError:
+        unread = [stream for stream in (sys.stdout, sys.stderr) if _is_unread(stream)]
+        if not unread:  # another pipe, and a failure like others
+            raise
+        for stream in unread:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+        return _UNREAD
+
+
+def _run(words: list[str]) -> int:
     known = registry.names(registry.COMMANDS)
     if not words or words[0] in ("-h", "--help"):
         print("usage: lima2 COMMAND [options]\n\ncommands:")
@@ -29,7 +53,18 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"lima2 {words[0]}: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
-        return 130
+        return _INTERRUPTED
+
+
+def _is_unread(stream: TextIO) -> bool:
+    """Whether a stream leads to where nobody reads any more."""
+    try:
+        number = stream.fileno()
+    except (OSError, ValueError):  # it stands for a stream, as in tests
+        return False
+    poll = select.poll()
+    poll.register(number, 0)  # errors are told unasked
+    return bool(poll.poll(0))
 
 
 def _summary(name: str) -> str:

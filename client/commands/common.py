@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import functools
-import os
 import sys
 from collections.abc import Callable, Sequence
 
@@ -18,24 +17,15 @@ BAR_WIDTH = 30
 
 
 def command(main: Command) -> Command:
-    """Let a command end with a sentence and exit code 1 where something is refused.
-
-    Without a word where nobody reads on, as with ``lima2 params DEVICE | head``.
-    """
+    """Let a command end with a sentence and exit code 1 where something is refused."""
 
     @functools.wraps(main)
     def guarded(argv: Sequence[str]) -> int:
         try:
-            code = main(argv)
-            sys.stdout.flush()
+            return main(argv)
         except ClientError as error:
             print(f"lima2 {main.__module__.rpartition('.')[2]}: {error}", file=sys.stderr)
             return 1
-        except BrokenPipeError:
-            # What is left in the buffer must not fail once more at the end of the program.
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            return 1
-        return code
 
     return guarded
 

@@ -1,9 +1,5 @@
 """What commands show."""
 
-import os
-import subprocess
-import sys
-
 import pytest
 
 from client import DeadlineError, Event, Progress, Validity, wire
@@ -64,20 +60,3 @@ def test_frames_that_memory_has_forgotten_are_read_from_the_master_file(tmp_path
         9,
     ]
     assert {frame.validity for frame in found} == {Validity.VALID}
-
-
-def test_a_command_whose_reader_is_gone_ends_without_a_word():
-    program = (
-        "from client.commands.common import command\n"
-        "main = command(lambda argv: print('much to tell'))\n"
-        "raise SystemExit(main([]))\n"
-    )
-    reading, writing = os.pipe()
-    os.close(reading)
-
-    with os.fdopen(writing, "w") as pipe:
-        done = subprocess.run(
-            [sys.executable, "-c", program], stdout=pipe, stderr=subprocess.PIPE, check=False
-        )
-
-    assert (done.returncode, done.stderr) == (1, b"")
