@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cache
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any
 
@@ -29,9 +30,19 @@ class PluginEntry:
     """Why it does not load; empty if it does."""
 
 
+@cache
+def installed(group: str) -> tuple[EntryPoint, ...]:
+    """The entry points of a group, sorted by name, as they were when first asked for.
+
+    To look for them takes milliseconds, and clients write parameters again and again. Who installs
+    a package into a process that runs calls ``installed.cache_clear()``.
+    """
+    return tuple(sorted(entry_points(group=group), key=lambda entry: entry.name))
+
+
 def names(group: str) -> tuple[str, ...]:
     """Names of the plugins of a group, sorted; nothing is loaded."""
-    return tuple(sorted({entry.name for entry in entry_points(group=group)}))
+    return tuple(dict.fromkeys(entry.name for entry in installed(group)))
 
 
 def load(group: str, name: str) -> Any:
@@ -40,7 +51,7 @@ def load(group: str, name: str) -> Any:
     Raises:
         PluginError: not installed, or it does not load; the message carries the reason.
     """
-    found = [entry for entry in entry_points(group=group) if entry.name == name]
+    found = [entry for entry in installed(group) if entry.name == name]
     if not found:
         known = ", ".join(names(group)) or "none"
         raise PluginError(
@@ -58,7 +69,7 @@ def load(group: str, name: str) -> Any:
 
 def survey(group: str) -> Iterator[PluginEntry]:
     """Load every plugin of a group and tell what came of it."""
-    for entry in sorted(entry_points(group=group), key=lambda entry: entry.name):
+    for entry in installed(group):
         _, failure = _try_load(entry)
         distribution = entry.dist.name if entry.dist is not None else "?"
         yield PluginEntry(group, entry.name, entry.value, distribution, failure)

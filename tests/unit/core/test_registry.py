@@ -4,8 +4,10 @@ from importlib.metadata import EntryPoint
 import pytest
 
 from lima2_core import registry
+from lima2_core.camera.params import AcquisitionParams
 from lima2_core.errors import PluginError
 from lima2_core.registry import CAMERAS, PIPELINES, PluginEntry
+from lima2_core.service.requested import Requested
 
 INSTALLED = [
     EntryPoint("Simulator", "collections:OrderedDict", CAMERAS),
@@ -26,13 +28,46 @@ def loaded(monkeypatch):
         lambda group: tuple(entry for entry in INSTALLED if entry.group == group),
     )
     monkeypatch.setattr(EntryPoint, "load", lambda e: (loaded.append(e.name), load(e))[1])
-    return loaded
+    registry.installed.cache_clear()
+    yield loaded
+    registry.installed.cache_clear()
+
+
+@pytest.fixture
+def searches(monkeypatch):
+    """Groups that were looked for on disk."""
+    searches = []
+    search = registry.entry_points
+    monkeypatch.setattr(
+        registry, "entry_points", lambda group: (searches.append(group), search(group=group))[1]
+    )
+    registry.installed.cache_clear()
+    return searches
 
 
 def test_names_are_sorted_and_nothing_is_loaded_for_them(loaded):
     assert registry.names(CAMERAS) == ("Absent", "Bare", "Simulator")
     assert registry.names("lima2.nothing") == ()
     assert loaded == []
+
+
+def test_what_is_installed_is_looked_for_once_in_the_life_of_a_process(searches):
+    requested = Requested(AcquisitionParams)
+
+    for _ in range(3):
+        requested.ask_processing("{}")
+
+    assert searches == [PIPELINES]
+
+
+def test_what_is_installed_meanwhile_is_found_on_demand(loaded, monkeypatch):
+    assert "Late" not in registry.names(CAMERAS)
+    late = EntryPoint("Late", "collections:Counter", CAMERAS)
+    monkeypatch.setattr(registry, "entry_points", lambda group: (late,))
+
+    registry.installed.cache_clear()
+
+    assert registry.names(CAMERAS) == ("Late",)
 
 
 def test_only_the_plugin_asked_for_is_loaded(loaded):
