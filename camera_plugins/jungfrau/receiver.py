@@ -73,12 +73,14 @@ class JungfrauReceiver(CameraReceiver):
             realtime=setup.options.priority,
             cpus=setup.options.cpus,
         )
-        refused = [
-            f"the listener of {port['name']} has priority {port['priority']}"
-            for port in self.counters().get("ports", ())
-            if "refused" in port["priority"]
-        ]
-        return (*warnings(needs), *refused)
+        refused: dict[str, list[str]] = {}
+        for port in self.counters().get("ports", ()):
+            if "refused" in port["priority"]:
+                refused.setdefault(port["priority"], []).append(port["name"])
+        return (
+            *warnings(needs),
+            *(f"priority of listener {', '.join(names)}: {got}" for got, names in refused.items()),
+        )
 
     def counters(self) -> Mapping[str, Any]:
         """What became of the packets of each port in the current or last acquisition."""

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from lima2_core.errors import ParamError, StorageError
 from lima2_core.system.progress import frame_bytes
 from lima2_core.system.run import SystemRun
+from lima2_core.system.sentences import told_once
 
 MOST_FRAMES = 50_000_000
 """The books on a run take some forty bytes for each of its frames."""
@@ -111,7 +112,7 @@ def demand_of(run: SystemRun) -> Demand:
         saved=tuple(
             SavedDemand(
                 saved.files[0].folder,
-                saved.spec.nbytes // run.layout.depth_of(name),
+                saved.spec.nbytes // (run.layout.depth_of(name) * saved.files[0].sampling),
                 _compressed(run.order.processing, saved.files[0].prefix),
             )
             for name, saved in run.view.saved.items()
@@ -142,7 +143,7 @@ def preflight(
         *_of_disk(demand, disk),
         *_of_memory(demand, rooms),
         *_of_speed(demand, experiences),
-        *_of_receivers(demand),
+        *told_once(demand.remarks),
     )
 
 
@@ -183,14 +184,15 @@ def _of_memory(demand: Demand, rooms: Sequence[Room]) -> list[str]:
             continue
         percent = 100 * room.used_bytes / room.limit_bytes
         if percent > _MEMORY_PERCENT:
-            warnings.append(f"{room.receiver} has {percent:.0f} % of its buffers in use already")
+            warnings.append((room.receiver, f"{percent:.0f} % of the buffers are in use already"))
         share = (demand.frames or 0) * demand.frame_bytes // max(1, demand.receivers)
         if demand.deferred and share > room.limit_bytes - room.used_bytes:
-            warnings.append(
-                f"{room.receiver} cannot collect all of its {share / _GIB:.3g} GiB: processing "
+            sentence = (
+                f"no room to collect all of the {share / _GIB:.3g} GiB of a receiver: processing "
                 "will begin before it is asked for"
             )
-    return warnings
+            warnings.append((room.receiver, sentence))
+    return told_once(warnings)
 
 
 def _of_speed(demand: Demand, experiences: Sequence[Experience]) -> list[str]:
@@ -209,14 +211,6 @@ def _of_speed(demand: Demand, experiences: Sequence[Experience]) -> list[str]:
         f"an earlier run of such frames went at {last.rate_hz:.0f} frames/s, as queue "
         f"{last.bottleneck!r} was full; this one asks for {asked_hz:.0f}"
     ]
-
-
-def _of_receivers(demand: Demand) -> list[str]:
-    """Remarks of receivers; the same of several of them once."""
-    names: dict[str, list[str]] = {}
-    for name, text in demand.remarks:
-        names.setdefault(text, []).append(name)
-    return [f"{', '.join(those)}: {text}" for text, those in names.items()]
 
 
 def _compressed(processing: Mapping[str, object], prefix: str) -> bool:

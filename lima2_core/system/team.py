@@ -25,6 +25,7 @@ from lima2_core.system.ports import (
     RunPort,
     UnreachableError,
 )
+from lima2_core.system.sentences import told_once
 from lima2_core.system.watch import POLL_S, ReceiverWatch
 from lima2_core.worker import Worker
 
@@ -235,7 +236,7 @@ def _await(jobs: Jobs, timeout_s: float, complaint: str) -> None:
 
 
 def _gather(jobs: Jobs, timeout_s: float) -> list[Any]:
-    """Wait for all jobs; their values, or an error that names all that went wrong.
+    """Wait for all jobs; their values, or an error that tells all that went wrong, and where.
 
     Raises:
         Lima2Error: a job failed; the first error, with the texts of all.
@@ -250,10 +251,7 @@ def _gather(jobs: Jobs, timeout_s: float) -> list[Any]:
         raise UnreachableError(f"{' and '.join(late)} did not answer within {timeout_s:g} s")
     if errors:
         first = errors[0][1]
-        text = "; ".join(
-            str(failure) if name in str(failure) else f"{name}: {failure}"
-            for name, failure in errors
-        )
+        text = "; ".join(told_once((name, str(failure)) for name, failure in errors))
         if isinstance(first, BusyError | UnreachableError):
             raise UnreachableError(text) from first
         if not isinstance(first, Lima2Error):

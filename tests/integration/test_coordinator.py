@@ -252,8 +252,8 @@ def test_a_pipeline_that_cannot_be_activated_ends_its_run(system):
     assert system.acquire(acquisition(20)).phase is Phase.DONE
 
 
-def test_what_a_receiver_refuses_is_told_with_its_name_and_path(system):
-    with pytest.raises(ParamError, match=r"r0: processing\.saving\.base_path") as refused:
+def test_what_a_receiver_refuses_is_told_with_names_and_path(system):
+    with pytest.raises(ParamError, match=r"^r0, r1: processing\.saving\.base_path") as refused:
         system.coordinator.prepare(acquisition(4, saving=saving("/nowhere/at/all")))
 
     assert refused.value.path == "processing.saving.base_path"

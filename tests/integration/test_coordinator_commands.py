@@ -63,10 +63,10 @@ def test_a_detector_that_refuses_is_named(system):
 
 
 def test_all_refusals_are_told(system):
-    for receiver in system.receivers:
-        receiver.manners.errors["prepare"] = ParamError("no", path="saving.base_path")
+    for number, receiver in enumerate(system.receivers):
+        receiver.manners.errors["prepare"] = ParamError(f"no {number}", path="saving.base_path")
 
-    with pytest.raises(ParamError, match=r"r0: saving\.base_path: no.*r1: saving\.base_path: no"):
+    with pytest.raises(ParamError, match=r"r0: saving\.base_path: no 0; r1: .*_path: no 1"):
         system.prepare(order(4))
 
 

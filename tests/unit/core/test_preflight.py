@@ -74,9 +74,30 @@ def test_memory_is_judged_for_collected_runs_and_for_what_is_in_use():
     warnings = preflight(changed(deferred=True, saved=()), rooms)
 
     assert warnings == (
-        "r1 has 90 % of its buffers in use already",
-        "r1 cannot collect all of its 0.488 GiB: processing will begin before it is asked for",
+        "r1: 90 % of the buffers are in use already",
+        "r1: no room to collect all of the 0.488 GiB of a receiver: processing will begin before "
+        "it is asked for",
     )
+
+
+def test_what_is_true_of_several_receivers_is_said_once():
+    rooms = tuple(Room(f"r{number}", 900 * MIB, 1000 * MIB) for number in range(3))
+
+    warnings = preflight(changed(saved=()), rooms)
+
+    assert warnings == ("r0, r1, r2: 90 % of the buffers are in use already",)
+
+
+def test_a_remark_of_several_receivers_is_told_once_with_their_names():
+    remarks = (
+        ("r0", "mtu of eth0: 1500, wanted 9000"),
+        ("r0", "the clock is late"),
+        ("r1", "mtu of eth0: 1500, wanted 9000"),
+    )
+
+    warnings = preflight(changed(saved=(), remarks=remarks))
+
+    assert warnings == ("r0, r1: mtu of eth0: 1500, wanted 9000", "r0: the clock is late")
 
 
 def test_an_earlier_run_tells_what_is_too_fast():

@@ -117,6 +117,28 @@ def test_an_error_says_where_it_comes_from(parts, error, told, text):
     assert getattr(caught.value, "path", "a.b") == "a.b"
 
 
+def test_what_all_receivers_refuse_is_told_once_with_their_names(parts):
+    for receiver in parts.receivers:
+        receiver.manners.errors["prepare"] = ParamError("no such folder", path="saving.base_path")
+
+    with pytest.raises(ParamError) as caught:
+        parts.prepare()
+
+    assert str(caught.value) == "r0, r1: saving.base_path: no such folder"
+    assert caught.value.path == "saving.base_path"
+
+
+def test_what_is_wrong_in_other_ways_is_told_of_each(parts):
+    parts.control.manners.errors["prepare"] = CameraError("it broke")
+    parts.receivers[0].manners.errors["prepare"] = CameraError("no memory")
+    parts.receivers[1].manners.errors["prepare"] = CameraError("it broke")
+
+    with pytest.raises(CameraError) as caught:
+        parts.prepare()
+
+    assert str(caught.value) == f"{parts.control.name}, r1: it broke; r0: no memory"
+
+
 def test_those_who_are_late_are_named_together(parts, hasty):
     parts.prepare()
     for part in parts.receivers:
