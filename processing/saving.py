@@ -43,6 +43,9 @@ class SavingParams(ParamsModel):
     """What to do with files of an earlier run: refuse to prepare, or remove them."""
     nb_frames_per_file: int = quantity("frames", default=50, ge=1)
     """Frames in each file but the last."""
+    sampling: int = quantity("frames", default=1, ge=1)
+    """One of so many frames is saved: those whose number in the acquisition is a multiple of it.
+    The others keep their empty places, with the validity veto, and take no space."""
     compression: Compression = "bshuf_lz4"
     """How frames are packed."""
     nx_entry_name: str = "entry_0000"
@@ -140,6 +143,7 @@ class SavingParams(ParamsModel):
             bands_axis=spec.shape[0] > 1 or self.nb_dimensions == "dim_4d",
             entry=self.nx_entry_name,
             detector=detector,
+            sampling=self.sampling,
         )
 
     def existing_files(self) -> list[Path]:

@@ -140,6 +140,8 @@ class SavedFiles:
     ``index``, ``intensity`` and ``frame_ptr``, and positions are those in whole frames."""
     threshold: float = 0
     """What a pixel has to reach to be a hit."""
+    sampling: int = 1
+    """One of so many frames is in them; rows of the others are empty."""
 
 
 @dataclass(frozen=True, slots=True)

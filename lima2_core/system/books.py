@@ -98,18 +98,20 @@ class Books:
         """
         ledger = self.saved[source]
         told = ledger.rows_of(receiver)
-        if self._layout.depth_of(source) > 1 or left.rows <= told:
+        if self._layout.depth_of(source) > 1 or left.rows <= told or left.codes is None:
             return
         found = np.arange(told, left.rows)
+        codes = left.codes
         if self._layout.known:
             indices = found if self._layout.parts > 1 else found * self._n + receiver
         elif left.untold is not None and len(left.untold) == len(found):
             indices = left.untold
         else:
             return
-        ledger.recover(receiver, indices, found)
+        ledger.recover(receiver, indices, found, codes)
         if source == self._main:
-            self.ledger.recover(receiver, indices, found)
+            kept = codes != Validity.VETO  # of frames that were not to be saved nothing is left
+            self.ledger.recover(receiver, indices[kept], found[kept], codes[kept])
 
     def strike(self, receiver: int, source: str, row: int, code: Validity) -> None:
         """Count rows of a saved source from ``row`` on as missing: they are not in the files."""

@@ -171,17 +171,19 @@ class Ledger:
             self._settle(indices)
             return indices
 
-    def recover(self, receiver: int, indices: NDArray[Any], rows: NDArray[Any]) -> None:
-        """Count frames as there that went down with a receiver, and were found in its files.
+    def recover(
+        self, receiver: int, indices: NDArray[Any], rows: NDArray[Any], codes: NDArray[np.uint8]
+    ) -> None:
+        """Give frames that went down with a receiver the classes that were found in its files.
 
-        Shapes: (n,) frame indices, each once; their rows.
+        Shapes: (n,) frame indices, each once; their rows; their classes.
         """
         part = receiver if self.parts > 1 else 0
         with self._lock:
             self._reserve(int(indices.max(initial=-1)) + 1)
             missing = np.isin(self._part_code[indices, part], (OPEN, Validity.RECEIVER_LOST))
             indices, rows = indices[missing], rows[missing]
-            self._part_code[indices, part] = int(Validity.VALID)
+            self._part_code[indices, part] = codes[missing]
             self._row[indices, part] = rows
             if self.parts == 1:
                 self._receiver[indices] = receiver

@@ -82,12 +82,13 @@ class RunView:
 class Survivors:
     """What is left in the files of a receiver that died.
 
-    Shapes: ``untold`` (rows of which the receiver told nothing,) frame indices; None where the
-    files do not say which frame is in a row.
+    Shapes: ``untold``, ``codes`` (rows of which the receiver told nothing,): their frame indices
+    and what they are, `Validity`; None where the files do not say so.
     """
 
     rows: int
     untold: NDArray[np.int64] | None = None
+    codes: NDArray[np.uint8] | None = None
 
 
 class RunOutput(ABC):

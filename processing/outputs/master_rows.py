@@ -6,6 +6,7 @@ import errno
 import fcntl
 import logging
 from pathlib import Path
+from typing import Any
 
 import h5py
 import numpy as np
@@ -33,42 +34,41 @@ def is_complete(path: Path) -> bool:
     return True
 
 
-def readable_rows(files: SavedFiles, flushed: int, told: int) -> int:
-    """Rows that can be read from the files of a receiver that died or was stopped.
+def readable_rows(files: SavedFiles, flushed: int) -> int:
+    """Rows that can be read from the files of a receiver that died or was stopped; gaps count.
 
     Args:
         files: where it saved them.
         flushed: rows that it told to be safe, before.
-        told: rows of which it told what is in them; from there on, only frames count.
     """
     number = flushed // files.rows_per_file
     while True:
         first = number * files.rows_per_file
-        rows = _rows_in(receiver_file(files, number), files, told - first)
+        rows = _rows_in(receiver_file(files, number), files)
         if rows < files.rows_per_file:
             return first + rows
         number += 1
 
 
-def frames_in(files: SavedFiles, first: int, end: int) -> NDArray[np.int64] | None:
-    """Which frames stand in the rows of a receiver from ``first`` to ``end``.
+def beside_frames(files: SavedFiles, name: str, first: int, end: int) -> NDArray[Any] | None:
+    """What stands beside the rows of a receiver from ``first`` to ``end``, such as ``validity``.
 
     Returns:
-        None if its files do not say so, or none is there.
+        None if its files do not have it, or there are no such rows.
     """
-    found: list[NDArray[np.int64]] = []
+    found: list[NDArray[Any]] = []
     size = files.rows_per_file
     for number in range(first // size, -(-end // size)):
         low, high = max(first - number * size, 0), min(end - number * size, size)
         try:
             with h5py.File(receiver_file(files, number), "r", locking=False) as file:
-                found.append(file[f"{files.detector}/frame_idx"][low:high].astype(np.int64))
+                found.append(file[f"{files.detector}/{name}"][low:high])
         except (OSError, RuntimeError, ValueError, KeyError):
             return None
     return np.concatenate(found) if found else None
 
 
-def _rows_in(path: Path, files: SavedFiles, told: int) -> int:
+def _rows_in(path: Path, files: SavedFiles) -> int:
     """Rows of one file that were flushed.
 
     The codes of rows and the index of their chunks are flushed one after the other, so both
@@ -86,8 +86,7 @@ def _rows_in(path: Path, files: SavedFiles, told: int) -> int:
         log.warning("The frames in %s are lost: it cannot be read (%s).", path, error)
         return 0
     there = np.isin(codes, (Validity.VALID, Validity.PARTIAL))
-    untold = np.arange(len(codes)) >= told
-    lost = (codes == Validity.CRASH) | (there & ~is_written) | (untold & (codes != Validity.VALID))
+    lost = (codes == Validity.CRASH) | (there & ~is_written)
     return int(lost.argmax()) if lost.any() else len(codes)
 
 

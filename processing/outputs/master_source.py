@@ -145,12 +145,15 @@ class SourceMaster:
 
     def survivors(self, receiver: int) -> Survivors:
         """What can be read from the files of a receiver that died."""
-        from processing.outputs.master_rows import frames_in, readable_rows
+        from processing.outputs.master_rows import beside_frames, readable_rows
 
         files, told = self._saved.files[receiver], self._ledger.rows_of(receiver)
-        rows = readable_rows(files, self._saved.flushed(receiver), told)
+        rows = readable_rows(files, self._saved.flushed(receiver))
         self._survivors[receiver] = rows
-        return Survivors(rows, frames_in(files, told, rows))
+        indices, codes = (
+            beside_frames(files, name, told, rows) for name in ("frame_idx", "validity")
+        )
+        return Survivors(rows, indices, codes)
 
     def results(self) -> list[str]:
         """Files in place, the index first."""

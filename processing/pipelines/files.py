@@ -23,6 +23,7 @@ from processing.sinks.hdf5 import Hdf5Sink
 from processing.sinks.hdf5_rows import RowFilesSink
 from processing.sinks.hdf5_sparse import SparseSink
 from processing.tasks.encode_chunk import EncodeChunk
+from processing.tasks.sampled import Sampled
 from processing.tasks.sparsify import Sparsify
 
 _QUEUE_BYTES = 2**28
@@ -74,7 +75,7 @@ class Files:
         """By the path of their parameters."""
         self.saved: dict[str, SavedSource] = {}
 
-    def add(self, params: SavingParams, frames: SavedFrames) -> tuple[EncodeChunk, list[Lane]]:
+    def add(self, params: SavingParams, frames: SavedFrames) -> tuple[Reduction, list[Lane]]:
         """What packs frames, and the lanes that take them to files and tell of rows.
 
         Raises:
@@ -94,7 +95,7 @@ class Files:
             with_frame_idx=self._with_frame_idx(params),
             fields=frames.fields,
         )
-        return encode, self._lanes(params, frames, encode, sink)
+        return self._lanes(params, frames, encode, sink)
 
     def add_sparse(
         self,
@@ -102,7 +103,7 @@ class Files:
         sparse: SparseParams,
         frames: SavedFrames,
         place: Placement | None,
-    ) -> tuple[Sparsify, list[Lane]]:
+    ) -> tuple[Reduction, list[Lane]]:
         """The same for the hits of frames; ``place`` is where these lie in whole ones.
 
         Raises:
@@ -123,11 +124,11 @@ class Files:
             with_frame_idx=self._with_frame_idx(params),
             fields=frames.fields,
         )
-        lanes = self._lanes(params, frames, sparsify, sink)
+        reduction, lanes = self._lanes(params, frames, sparsify, sink)
         source = self.saved[frames.source]
         files = replace(source.files, hits=True, threshold=sparse.threshold)
         self.saved[frames.source] = replace(source, files=files)
-        return sparsify, lanes
+        return reduction, lanes
 
     def _ready(self, params: SavingParams, where: str) -> SavingParams:
         """The parameters with the rank of this receiver, once it is sure that they can be used."""
@@ -164,10 +165,12 @@ class Files:
         self,
         params: SavingParams,
         frames: SavedFrames,
-        carries: Reduction,
+        reduction: Reduction,
         sink: RowFilesSink[Any],
-    ) -> list[Lane]:
-        """Note the files, and make the lanes to them."""
+    ) -> tuple[Reduction, list[Lane]]:
+        """Note the files, and make the lanes to them for what ``reduction`` packs."""
+        if params.sampling > 1:
+            reduction = Sampled(reduction, params.sampling)
         self.sinks[frames.where] = sink
         rows = RecordStream(RecordSpec(f"rows/{frames.source}", ROW_RECORD))
         files = replace(
@@ -180,9 +183,9 @@ class Files:
         self.saved[frames.source] = SavedSource(
             frames.spec, files, rows, lambda: sink.stats().rows_saved
         )
-        return [
-            Lane(frames.where, sink, carries, _queue_depth(frames.spec)),
-            Lane(f"rows/{frames.source}", RowSink(rows), carries),
+        return reduction, [
+            Lane(frames.where, sink, reduction, _queue_depth(frames.spec)),
+            Lane(f"rows/{frames.source}", RowSink(rows), reduction),
         ]
 
     def names(self) -> list[str]:

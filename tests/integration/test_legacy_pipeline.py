@@ -83,6 +83,32 @@ def test_processed_and_input_frames_are_saved_independently(images, tmp_path):
     assert progress["nb_frames_input_saved"] == 9
 
 
+def test_one_of_so_many_frames_is_saved_at_its_place_and_the_others_take_no_space(images, tmp_path):
+    raw = images(10)
+    tree = {
+        "saving": saving(tmp_path, compression="none"),
+        "saving_input": saving(tmp_path, compression="none", filename_prefix="raw", sampling=3),
+    }
+    share = Share(ReceiverIdx(1), 2)
+
+    bench = Bench(tree, spec_of(raw), share=share, n_frames=10).run(raw)
+
+    read, codes, chunks = [], [], 0
+    for n in range(3):
+        with h5py.File(tmp_path / f"raw_1_{n:05d}.h5") as file:
+            read += list(file[DATA][()])
+            codes += list(file[VALIDITY][()])
+            chunks += file[DATA].id.get_num_chunks()
+    # Their numbers in the acquisition are 1, 3, 5 ...
+    kept = [1, 4, 7]
+    assert codes == [Validity.VALID if n in kept else Validity.VETO for n in range(10)]
+    assert chunks == len(kept)
+    wanted = [image[0] if n in kept else np.zeros((12, 15)) for n, image in enumerate(raw)]
+    assert np.array_equal(read, wanted)
+    progress = bench.pipeline.progress()
+    assert (progress["nb_frames_saved"], progress["nb_frames_input_saved"]) == (10, 3)
+
+
 def test_sums_are_saved_in_their_own_order_with_what_they_are_worth(images, tmp_path):
     raw = images(11)
     tree = {

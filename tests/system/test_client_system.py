@@ -131,6 +131,22 @@ def test_an_acquisition_gives_all_frames_the_file_shows_the_same_and_the_books_a
     assert lima.run().uuid == run.uuid
 
 
+def test_few_raw_frames_beside_all_processed_ones_stand_at_their_own_places(lima, tmp_path):
+    raw = {"enabled": True, "base_path": str(tmp_path), "filename_prefix": "raw", "sampling": 3}
+    changes = {f"processing.saving_input.{name}": value for name, value in raw.items()}
+    run = lima.acquire(changes, nb_frames=20, save_to=tmp_path, prefix="all")
+
+    assert run.check().verdict == "all 20 frames are valid"
+    kept = list(range(0, 20, 3))
+    with MasterFile(tmp_path / "raw_master.h5") as few:
+        items = list(few)
+        assert [item.idx for item in items if isinstance(item, Frame)] == kept
+        assert {item.cause for item in items if item.idx not in kept} == {Validity.VETO}
+        assert [int(few.frame(idx).data.max()) for idx in kept] == [expected(idx) for idx in kept]
+    assert validate([str(tmp_path / "raw_master.h5")]) == 0
+    assert validate([str(tmp_path / "all_master.h5")]) == 0
+
+
 def test_a_lost_frame_is_a_gap_in_frames_and_not_a_number_in_results(lima, tmp_path):
     lima.params["processing.statistics"] = {"enabled": True, "rect_rois": REGIONS}
     run = lima.acquire(DROP, nb_frames=12, save_to=tmp_path, wait=False)

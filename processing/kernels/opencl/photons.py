@@ -11,9 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lima2_core.errors import PluginError
+from processing.kernels.marks import Marks
 from processing.kernels.opencl.devices import Device, load_opencl
 from processing.kernels.opencl.programs import program
-from processing.kernels.marks import Marks
 from processing.kernels.photon_maps import PhotonMaps, photon_maps
 from processing.kernels.placing import MODULE_COLS, MODULE_ROWS, ModulePlace, Placing
 

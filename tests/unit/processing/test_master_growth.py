@@ -127,11 +127,13 @@ def test_rows_that_were_flushed_survive_a_crash(tmp_path):
     shutil.copytree(before, after, dirs_exist_ok=True)  # as a crash would leave it
     writing.close()
 
-    untold = dead.output.survivors("frame", 0).rows
-    dead.tell(0, (5, 5, 0.0, Validity.DROPPED))
+    left = dead.output.survivors("frame", 0)
+    dead.tell(0, (0, 0, 0.0, Validity.VALID), (1, 1, 0.0, Validity.VALID))
+    untold = dead.output.survivors("frame", 0)
 
-    assert untold == 5  # a gap that nobody told of might be anything
-    assert dead.output.survivors("frame", 0).rows == 6
+    assert left.rows == untold.rows == 6
+    assert left.codes.tolist() == 5 * [Validity.VALID] + [Validity.DROPPED]
+    assert untold.codes.tolist() == 3 * [Validity.VALID] + [Validity.DROPPED]
 
 
 def test_files_of_the_dead_tell_which_frames_they_hold(tmp_path):

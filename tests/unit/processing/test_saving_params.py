@@ -26,6 +26,7 @@ DEFAULTS = {
     "nb_dimensions": "dim_3d_or_4d",
     "include_frame_idx": False,
 }
+OURS = {"sampling": 1}
 
 
 class Tree(ParamsModel):
@@ -39,9 +40,9 @@ def params(**changed):
 
 
 def test_keys_and_defaults_are_those_of_the_contract():
-    assert SavingParams().to_tree() == DEFAULTS
+    assert SavingParams().to_tree() == DEFAULTS | OURS
     properties = json_schema(SavingParams)["properties"]
-    assert {key: value["default"] for key, value in properties.items()} == DEFAULTS
+    assert {key: value["default"] for key, value in properties.items()} == DEFAULTS | OURS
 
 
 @pytest.mark.parametrize(
@@ -56,6 +57,7 @@ def test_keys_and_defaults_are_those_of_the_contract():
         ("start_number", 1, "must be 0"),
         ("file_exists_policy", "append", "another filename_prefix"),
         ("file_exists_policy", "replace", "'overwrite'"),
+        ("sampling", 0, "greater than or equal to 1"),
         ("nb_frames_per_file", 0, "greater than or equal to 1"),
         ("compression", "jpeg", "'bshuf_lz4'"),
         ("nx_entry_name", "", "not empty"),

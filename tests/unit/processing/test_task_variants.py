@@ -30,6 +30,7 @@ from processing.tasks.encode_chunk import EncodeChunk
 from processing.tasks.protect_countrate import ProtectCountrate
 from processing.tasks.reduce_rois import ProjectRois, ReduceRois
 from processing.tasks.reshape_image import ReshapeImage
+from processing.tasks.sampled import Sampled
 from processing.tasks.sparsify import Sparsify
 
 SPEC = FrameSpec((2, 24, 20), np.dtype(np.uint16))
@@ -101,6 +102,7 @@ CASES = {
     "protection": (protect, []),
     "protection without the maximum": (partial(protect, ignore_max_value=True), []),
     "failing": (partial(FailOnFrame, 100), []),
+    "every frame": (lambda: Sampled(reduce(), 1), [SMALL]),
     **{f"encode {name}": (partial(encode, name), [NAMELESS]) for name in CODECS},
 }
 

@@ -9,10 +9,11 @@ from lima2_core.data.frame import Validity
 from lima2_core.errors import Lima2Error, ParamError
 from lima2_core.ids import AcqId
 from lima2_core.state.system import Phase, PhaseEvent
+from lima2_core.system.member import Member
 from lima2_core.system.outputs import Survivors
 from lima2_core.system.policy import FaultPolicy
 from lima2_core.system.ports import UnreachableError
-from lima2_core.system.run import Member, SystemRun
+from lima2_core.system.run import SystemRun
 from lima2_core.testing.system_doubles import Manners, ScriptedRun
 from lima2_core.testing.system_script import describe, gaps, order, rows
 
@@ -204,7 +205,8 @@ def test_frames_in_the_files_of_a_dead_receiver_count_though_it_did_not_tell(fou
     rig.tell(1, rows(1, 3), finished=False, flushed={"frame": 2})
     rig.run.lose(1, "r1 died")
 
-    run = rig.end(survivors=lambda source, receiver: None if found is None else Survivors(found))
+    left = None if found is None else Survivors(found, None, np.zeros(found - 2, np.uint8))
+    run = rig.end(survivors=lambda source, receiver: left)
 
     for ledger in (run.ledger, run.view.saved["frame"].ledger):
         entries = ledger.entries(0, 10)
@@ -226,7 +228,7 @@ def test_files_tell_which_frames_a_dead_receiver_had_where_nobody_else_knows(unt
     rig.tell(0, rows(*others), flushed={"frame": 6})
     rig.tell(1, rows(1, 3), finished=False, flushed={"frame": 2})
     rig.run.lose(1, "r1 died")
-    left = Survivors(4, None if untold is None else np.array(untold))
+    left = Survivors(4, None if untold is None else np.array(untold), np.zeros(2, np.uint8))
 
     run = rig.end(survivors=lambda source, receiver: left)
 
@@ -238,6 +240,23 @@ def test_files_tell_which_frames_a_dead_receiver_had_where_nobody_else_knows(unt
     if len(there) == 4:
         assert entries.row[[6, 5], 0].tolist() == [2, 3]
     assert ledger.summary().adds_up
+
+
+def test_what_the_files_of_a_dead_receiver_say_of_their_rows_is_believed():
+    rig = Rig(saved=["input_frame"])
+    rig.tell(0, EVEN, flushed={"input_frame": 5})
+    rig.tell(1, rows(1), finished=False, flushed={"input_frame": 1})
+    rig.run.lose(1, "r1 died")
+    codes = [Validity.PARTIAL, Validity.VETO, Validity.OVERRUN, Validity.VALID]
+
+    run = rig.end(survivors=lambda source, receiver: Survivors(5, None, np.array(codes, np.uint8)))
+
+    saved = run.view.saved["input_frame"].ledger.entries(0, 10)
+    assert saved.code[1::2].tolist() == [Validity.VALID, *codes]
+    # A frame that was not to be saved went down with the receiver.
+    codes[1] = Validity.RECEIVER_LOST
+    assert run.ledger.entries(0, 10).code[1::2].tolist() == [Validity.VALID, *codes]
+    assert run.ledger.summary().adds_up
 
 
 def test_outputs_are_asked_about_the_dead_only():
