@@ -86,6 +86,7 @@ class Validity(enum.IntEnum):
     """No buffer was free when the frame came."""
     PROCESSING_FAULT = 5
     VETO = 6
+    """It was not to be kept; in files also: not among those to be saved (``sampling``)."""
     RECEIVER_LOST = 7
     CRASH = 8
     """Lost with a crash before it was flushed."""
