@@ -116,7 +116,8 @@ class FrontReadings(FrontAttributes):
         dtype=(str,),
         max_dim_x=1000,
         label="Receivers",
-        doc="Each receiver and what it does, asked every second once the front is in use",
+        doc="Each receiver and what it does; once the front is in use they are asked every second, "
+        "and whenever something happens",
     )
     @as_dev_failed
     def receiver_states(self) -> list[str]:

@@ -13,7 +13,9 @@ from lima2_core.worker import Worker
 from tango_servers.ports import TangoReceiver
 
 WATCH_S = 1.0
-"""Time between two questions."""
+"""Time between two questions where nothing happens."""
+SOON_S = 0.05
+"""Between the first two after something has happened; from then on twice the time before."""
 
 
 class ReceiverStates:
@@ -28,7 +30,8 @@ class ReceiverStates:
     def __init__(self, name: str, ports: Callable[[], Sequence[TangoReceiver]]) -> None:
         self._ports = ports
         self._statuses: dict[str, ReceiverStatus | str] = {}
-        self._closed = threading.Event()
+        self._closed = False
+        self._wanted = threading.Event()
         self._worker = Worker(f"front-{name}", self._work)
 
     def line(self, name: str) -> str:
@@ -53,16 +56,26 @@ class ReceiverStates:
                 return name
         return ""
 
+    def ask(self) -> None:
+        """Ask now, and again soon: something has happened, and receivers may follow a bit later."""
+        self._wanted.set()
+
     def end(self) -> None:
         """Ask no more."""
-        self._closed.set()
+        self._closed = True
+        self._wanted.set()
 
     def join(self, timeout_s: float) -> None:
         """Wait for the last answer, but not for long."""
         self._worker.join(timeout_s)
 
     def _work(self) -> None:
-        while not self._closed.wait(WATCH_S):
+        pause_s = SOON_S
+        while True:
+            pause_s = SOON_S if self._wanted.wait(pause_s) else min(WATCH_S, 2 * pause_s)
+            if self._closed:
+                return
+            self._wanted.clear()  # what happens from here on is asked for once more
             for port in self._ports():
                 try:
                     self._statuses[port.name] = port.status()

@@ -358,6 +358,8 @@ class FrontSystem:
 
     def _nudge(self, event: ServiceEvent) -> None:
         """Have what has changed pushed now; what is no event of the detector is not told as one."""
+        if self._states is not None:
+            self._states.ask()
         self._service.events.put(RunsChanged(()))
 
     def _device_of(self, acq_id: AcqId) -> str:
