@@ -11,6 +11,8 @@ from client.errors import NotAvailableError
 from client.system import Lima2
 
 _TROUBLED = ("fault", "terminate")
+_TRIES = 3
+"""A system that changes faster is told as it is then."""
 
 
 @command
@@ -36,6 +38,25 @@ def main(argv: Sequence[str]) -> int:
 
 
 def _facts(lima: Lima2) -> dict[str, Any]:
+    """What is true at one time: facts that a change came between are asked for again."""
+    for _ in range(_TRIES):
+        before = _moment(lima)
+        facts = _asked(lima)
+        if _moment(lima) == before:
+            break
+    return facts
+
+
+def _moment(lima: Lima2) -> tuple[str, ...]:
+    """What all facts go with."""
+    try:
+        run = lima.run()
+        return lima.state, run.uuid, run.phase
+    except NotAvailableError:
+        return (lima.state,)
+
+
+def _asked(lima: Lima2) -> dict[str, Any]:
     facts: dict[str, Any] = {
         "state": lima.state,
         "status": lima.status,

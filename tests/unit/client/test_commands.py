@@ -2,10 +2,10 @@
 
 import pytest
 
-from client import DeadlineError, Event, Progress, Validity, wire
-from client.commands import acquire
+from client import DeadlineError, Event, Lima2, Progress, Validity, wire
+from client.commands import acquire, status
 from client.commands.common import bar, line
-from tests.unit.client.scripted import ScriptedRun
+from tests.unit.client.scripted import Scripted, ScriptedRun
 from tests.unit.processing.master_parts import Parts
 
 
@@ -34,6 +34,27 @@ def test_on_a_terminal_progress_stays_in_its_line(capsys, monkeypatch):
     assert out.count("\n") == 1
     assert out.split("\r\033[K")[1].endswith("4 of 10 frames")
     assert "; waiting for frame 3" in out
+
+
+def test_the_status_is_of_one_time_even_if_the_run_ends_meanwhile(capsys, monkeypatch):
+    run = ScriptedRun((["running", "done"], []))
+    control = Scripted()
+    control.peers[run.name] = run
+    control.values |= {
+        wire.FRONT_STATE: ["running", "running", "idle"],
+        wire.FRONT_ERROR: wire.NO_ERROR,
+        wire.CURRENT_RUN: run.run.uuid,
+        wire.RECEIVER_STATES: ("r0: idle",),
+        wire.PREFLIGHT: (),
+    }
+    run.values |= {wire.STUCK: "", wire.TROUBLES: ()}
+    monkeypatch.setattr(status, "Lima2", lambda name: Lima2(name, device=control))
+
+    assert status.main([control.name]) == 0
+
+    first, second, *_ = capsys.readouterr().out.splitlines()
+    assert first == "idle: All is well."
+    assert second == "run u-1: done, as it is"
 
 
 def test_what_is_waited_for_too_long_is_refused(capsys):
