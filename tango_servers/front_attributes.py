@@ -144,6 +144,7 @@ class FrontAttributes(LimaDevice):
         "user_metadata",
         "front_params",
         "image_max_size",
+        "image_band",
     )
     """Names of the attributes below, for those who push their changes."""
 
@@ -322,10 +323,24 @@ class FrontAttributes(LimaDevice):
         memorized=False,
     )
     def image_max_size(self) -> int:
-        return self.system.image_max_size
+        return self.system.image_choice.max_size
 
     def write_image_max_size(self, value: int) -> None:
-        self.system.image_max_size = value
+        self.system.image_choice.max_size = value
+
+    @attribute(
+        dtype="DevLong",
+        access=AttrWriteType.READ_WRITE,
+        label="Live image band",
+        min_value=0,
+        doc="The band of frames that last_image shows; of frames with fewer bands it is the last",
+        memorized=False,
+    )
+    def image_band(self) -> int:
+        return self.system.image_choice.band
+
+    def write_image_band(self, value: int) -> None:
+        self.system.image_choice.band = value
 
 
 def _point(values: Any, length: int, first: int) -> dict[str, int]:

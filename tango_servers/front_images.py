@@ -25,6 +25,16 @@ LARGEST = 4096
 """Pixels along the longer side, at most."""
 
 
+@dataclass(slots=True)
+class ImageChoice:
+    """What users want to see."""
+
+    max_size: int = 512
+    """Pixels along the longer side."""
+    band: int = 0
+    """Of frames with fewer bands the last one is shown."""
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class LiveImage:
     """Shapes: ``pixels`` (rows, cols), one in ``step`` of the frame, each way."""
@@ -39,14 +49,16 @@ class ImageFollower:
     """Keeps a reduced copy of the newest frame of the current run.
 
     Args:
+        choice: what of it; it may change at any time.
         current: the run to look at.
 
     Threads: everything from any thread.
     """
 
-    def __init__(self, name: str, current: Callable[[], FrontRun | None]) -> None:
-        self.max_size = 512
-        """Pixels along the longer side."""
+    def __init__(
+        self, name: str, choice: ImageChoice, current: Callable[[], FrontRun | None]
+    ) -> None:
+        self._choice = choice
         self.newest: LiveImage | None = None
         self._current = current
         self._seen: tuple[object, ...] = ()
@@ -72,14 +84,17 @@ class ImageFollower:
         run = current.run
         if run.phase is Phase.PREPARED or not run.view.sources:
             return
-        size = self.max_size
-        seen = (current.acq_id, run.received, current.last_image_ready, size)
+        size, band, ready = self._choice.max_size, self._choice.band, current.last_image_ready
+        seen = (current.acq_id, run.received, ready, size, band)
         if seen == self._seen or run.received == 0:
             return
         source = main_source(run)
-        _, rows, cols = run.view.sources[source].shape
+        bands, rows, cols = run.view.sources[source].shape
         step = max(1, -(-max(rows, cols) // size))
         frame = current.frame(source, -1, step)
-        pixels = np.ascontiguousarray(frame.data[0], np.float32)
-        self.newest = LiveImage(current.acq_id, frame.idx, step, pixels)
-        self._seen = seen
+        pixels = np.ascontiguousarray(frame.data[min(band, bands - 1)], np.float32)
+        before, self.newest = self.newest, LiveImage(current.acq_id, frame.idx, step, pixels)
+        # A receiver may tell of a frame an instant before it gives it: then ask once more.
+        again = before is not None and (before.acq_id, before.idx) == (current.acq_id, frame.idx)
+        if frame.idx >= ready or again:
+            self._seen = seen

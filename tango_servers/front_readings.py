@@ -286,7 +286,7 @@ class FrontReadings(FrontAttributes):
         max_dim_y=LARGEST,
         label="Live image",
         unit="ADU",
-        doc="The newest frame (its first band), at most ten times per second, reduced to "
+        doc="The newest frame (its image_band), at most ten times per second, reduced to "
         "image_max_size by leaving out pixels; invalid before the first",
     )
     def last_image(self) -> Any:

@@ -30,7 +30,7 @@ from lima2_core.system.preflight import Experience, Room, check_length, demand_o
 from lima2_core.system.progress import frame_bytes
 from lima2_core.worker import Worker
 from tango_servers.adapters import TangoLink
-from tango_servers.front_images import ImageFollower
+from tango_servers.front_images import ImageChoice, ImageFollower
 from tango_servers.front_outputs import OutputMaker
 from tango_servers.front_params import FrontParams
 from tango_servers.front_receivers import ReceiverStates
@@ -77,7 +77,7 @@ class FrontSystem:
         self._ports: tuple[TangoReceiver, ...] = ()
         self._coordinator: Coordinator | None = None
         self._images: ImageFollower | None = None
-        self._image_max_size = 512
+        self.image_choice = ImageChoice()
         self._states: ReceiverStates | None = None
         self._current: FrontRun | None = None
         self._experiences: deque[Experience] = deque(maxlen=_EXPERIENCES)
@@ -247,17 +247,6 @@ class FrontSystem:
         return self._images
 
     @property
-    def image_max_size(self) -> int:
-        """Pixels along the longer side of live images."""
-        return self._image_max_size
-
-    @image_max_size.setter
-    def image_max_size(self, pixels: int) -> None:
-        self._image_max_size = pixels
-        if self._images is not None:
-            self._images.max_size = pixels
-
-    @property
     def leads(self) -> bool:
         """Whether the detector was prepared last by us, so that our state is that of the device."""
         coordinator = self._coordinator
@@ -351,8 +340,9 @@ class FrontSystem:
             LocalControl(self._service), self._ports, self._outputs, self._device_of, self._nudge
         )
         if self._images is None:
-            self._images = ImageFollower(self._service.name, lambda: self._current)
-            self._images.max_size = self._image_max_size
+            self._images = ImageFollower(
+                self._service.name, self.image_choice, lambda: self._current
+            )
             self._states = ReceiverStates(self._service.name, lambda: self._ports)
         return self._coordinator
 

@@ -206,6 +206,20 @@ def test_frames_are_found_however_they_are_spread(front, mode):
     wait_until(lambda: front.control.last_image.shape == (11, 16), "the live image")
 
 
+def test_the_live_image_is_of_the_band_that_is_asked_for(front):
+    front.set(acq_nb_frames=3)
+    front.change({"acquisition.det.generator.nb_channels": 3})
+    run = front.acquire()
+    bands = run.frame("2").data
+
+    for asked, shown in ((1, 1), (0, 0), (9, 2)):
+        front.control.image_band = asked
+        wait_until(
+            lambda shown=shown: np.array_equal(front.control.last_image, bands[shown]), "the band"
+        )
+    assert bands[0].max() > bands[1].max() > bands[2].max()
+
+
 def test_init_gives_up_what_was_going_on(front):
     front.set(acq_nb_frames=ENDLESS)
     run = front.run(front.control.acquire())
