@@ -13,6 +13,7 @@ from typing import Protocol
 
 from lima2_core.data.frame import Frame, FrameSpec, Gap
 from lima2_core.data.geometry import Placement
+from lima2_core.data.pooling import Reach
 from lima2_core.data.record import RecordStream
 from lima2_core.flow.sink import Sink
 from lima2_core.flow.tap import Tap
@@ -156,6 +157,16 @@ class SavedSource:
     """Rows that outlive a crash."""
 
 
+@dataclass(frozen=True, slots=True)
+class PartRecords:
+    """Records of parts of frames, of which the system makes those of whole frames."""
+
+    stream: RecordStream
+    """Of `lima2_core.data.pooling.PART_RECORD`."""
+    reach: Reach
+    """Records to which pixels of this part contribute."""
+
+
 @dataclass(slots=True)
 class Pipeline:
     """All that the run of a pipeline consists of; made by a plugin, run by `Executor`."""
@@ -169,6 +180,9 @@ class Pipeline:
     """By the name of the frame source that clients ask for."""
     streams: Mapping[str, RecordStream] = field(default_factory=dict)
     """By the name of the record stream."""
+    parts: Mapping[str, PartRecords] = field(default_factory=dict)
+    """By the name of a record stream, if this receiver has a part of every frame: what the system
+    gets in its place."""
     counters: Mapping[str, Counts] = field(default_factory=dict)
     """By the name clients know: ``nb_frames_source`` ..."""
     activate: Callable[[], None] | None = None

@@ -23,15 +23,38 @@ class RecordSink(Sink):
         self._missing = missing
 
     def write(self, rows: Sequence[Row]) -> None:
+        self._stream.append(self._joined(rows, self._stream.spec.dtype))
+
+    def _joined(self, rows: Sequence[Row], dtype: np.dtype[Any]) -> NDArray[Any]:
         records = [
             self._missing(row.idx) if row.gap is not None else np.asarray(row.value) for row in rows
         ]
         if len(records) > 1:
             # A hundred times faster than numpy, which looks at each field of structured arrays.
-            records = [
-                np.frombuffer(b"".join(record.data for record in records), self._stream.spec.dtype)
-            ]
-        self._stream.append(records[0])
+            return np.frombuffer(b"".join(record.data for record in records), dtype)
+        return records[0]
+
+
+class PartRecordSink(RecordSink):
+    """The same for records of parts: as they are, and as those of this receiver are laid out."""
+
+    def __init__(
+        self,
+        stream: RecordStream,
+        parts: RecordStream,
+        missing: Callable[[FrameIdx], NDArray[Any]],
+    ) -> None:
+        super().__init__(stream, missing)
+        self._parts = parts
+
+    def write(self, rows: Sequence[Row]) -> None:
+        records = self._joined(rows, self._parts.spec.dtype)
+        own = np.empty(len(records), self._stream.spec.dtype)
+        with np.errstate(over="ignore", invalid="ignore"):
+            for name in own.dtype.names or ():
+                own[name] = records[name]
+        self._parts.append(records)
+        self._stream.append(own)
 
 
 class FrameIdxSink(Sink):

@@ -13,6 +13,7 @@ from lima2_core.data.rows import LEDGER
 from lima2_core.system.layout import Layout
 from lima2_core.system.ledger import Ledger
 from lima2_core.system.merge import RecordMerger
+from lima2_core.system.merge_parts import PartMerger
 from lima2_core.system.outputs import Survivors
 from lima2_core.system.ports import RunStatus, UnreachableError
 
@@ -48,7 +49,12 @@ class Books:
         self._expected = expected
         self.saved = {name: Ledger(self.expected_of(name), layout.parts) for name in layout.saved}
         """Of the frames of each saved source."""
-        self.mergers = {name: RecordMerger(spec) for name, spec in layout.streams.items()}
+        self.mergers: dict[str, RecordMerger | PartMerger] = {
+            name: PartMerger(spec, layout.reaches[name])
+            if name in layout.reaches
+            else RecordMerger(spec)
+            for name, spec in layout.streams.items()
+        }
         self._told = [0] * n_receivers
         """One more than the highest frame that each receiver told of."""
 
@@ -81,7 +87,8 @@ class Books:
                 ledger.tell(receiver, records[ROWS + name])
         for name, merger in self.mergers.items():
             if name in records:
-                merger.put(records[name])
+                order = merger.parts[receiver] if isinstance(merger, PartMerger) else merger
+                order.put(records[name])
 
     def settle(self, gone: Gone) -> None:
         """Let nobody wait for frames and records that will not come."""
@@ -89,7 +96,10 @@ class Books:
             for name, ledger in (("", self.ledger), *self.saved.items()):
                 self._settle_frames(name, ledger, gone)
         for name, merger in self.mergers.items():
-            self._settle_records(name, merger, gone)
+            if isinstance(merger, PartMerger):
+                self._settle_parts(name, merger, gone)
+            else:
+                self._settle_records(name, merger, gone)
 
     def recover(self, receiver: int, source: str, left: Survivors) -> None:
         """Count what a lost receiver has in its files, though it did not tell of it.
@@ -150,7 +160,12 @@ class Books:
             due = self.ledger.last_sent()
             if self._layout.depth_of(name) > 1:
                 due = self.groups(name, due) if self._layout.known else merger.highest
-            merger.miss(merger.open_indices(due))
+            if isinstance(merger, PartMerger):
+                for part in merger.parts:
+                    part.miss(part.open_indices(due))
+                merger.merge()
+            else:
+                merger.miss(merger.open_indices(due))
 
     def _settle_frames(self, name: str, ledger: Ledger, gone: Gone) -> None:
         summed = name != "" and self._layout.depth_of(name) > 1
@@ -181,6 +196,20 @@ class Books:
         place = is_open - entries.first
         without = (entries.row[place, 0] < 0) | np.isin(entries.receiver[place], list(gone))
         merger.miss(is_open[without])
+
+    def _settle_parts(self, name: str, merger: PartMerger, gone: Gone) -> None:
+        """Make records for the parts of frames that are settled and have none coming."""
+        for receiver, part in enumerate(merger.parts):
+            if self._layout.depth_of(name) > 1:
+                if receiver in gone:
+                    part.miss(part.open_indices(merger.highest))
+                continue
+            is_open = part.open_indices(self.ledger.front)
+            if len(is_open) and receiver not in gone:
+                entries = self.ledger.entries(int(is_open[0]), int(is_open[-1]) + 1)
+                is_open = is_open[entries.row[is_open - entries.first, receiver] < 0]
+            part.miss(is_open)
+        merger.merge()
 
     def accessible(self, source: str, ended: Callable[[int], bool], processed: list[int]) -> int:
         """Frames of a source below this index can be asked for; gaps counted.

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from lima2_core.data.frame import FrameSpec
 from lima2_core.data.geometry import Affine, Placement
+from lima2_core.data.pooling import Reach
 from lima2_core.data.record import RecordSpec
 from lima2_core.errors import ParamError
 from lima2_core.system.paths import ACQUISITION, PROCESSING
@@ -37,6 +38,8 @@ class Layout:
     """Whole frames that can be fetched."""
     saved: Mapping[str, FrameSpec]
     """Whole frames that are saved."""
+    reaches: Mapping[str, tuple[Reach, ...]] = field(default_factory=dict)
+    """By stream whose records are made of those of parts: what each receiver contributes to."""
 
     def depth_of(self, name: str) -> int:
         """Frames of the detector in one frame of a source, or in one entry of a stream."""
@@ -59,7 +62,7 @@ def layout_of(descriptions: Sequence[RunDescription]) -> Layout:
     """
     first = descriptions[0]
     for n, other in enumerate(descriptions):
-        if other.streams != first.streams or other.saved.keys() != first.saved.keys():
+        if _offers(other) != _offers(first):
             raise ParamError(
                 f"receiver {n} prepared another pipeline than receiver 0", path=PROCESSING
             )
@@ -98,8 +101,14 @@ def layout_of(descriptions: Sequence[RunDescription]) -> Layout:
         )
         for name in first.sources
     }
-    # Records of parts are about parts: put together they would not be records of frames.
-    streams = {} if placements else dict(first.streams)
+    reaches = {
+        name: tuple(one.reaches[name] for one in descriptions)
+        for name in (first.reaches if placements else ())
+    }
+    # Records of parts are about parts: only some can be made into records of frames.
+    streams = {
+        name: spec for name, spec in first.streams.items() if name in reaches or not placements
+    }
     return Layout(
         topology=topology,
         parts=parts,
@@ -110,7 +119,13 @@ def layout_of(descriptions: Sequence[RunDescription]) -> Layout:
         streams=streams,
         sources=sources,
         saved={name: _whole(one.spec, places.get(name, ())) for name, one in first.saved.items()},
+        reaches=reaches,
     )
+
+
+def _offers(description: RunDescription) -> tuple[object, ...]:
+    """What all receivers have to have in common."""
+    return description.streams, description.saved.keys(), description.reaches.keys()
 
 
 def _stays_in_place(description: RunDescription) -> bool:

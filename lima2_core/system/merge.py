@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -13,22 +14,22 @@ from lima2_core.data.record import RecordSpec, RecordStream
 _FIRST_WINDOW = 256
 
 
-class RecordMerger:
-    """Takes the records of frames in any order and appends them to one stream in frame order.
+class FrameOrder:
+    """Takes the records of frames in any order and gives them on in frame order.
 
     In the records of a missing frame all floats are not-a-number and all integers zero, except
     the index.
 
     Args:
         spec: of the records of one frame; ``dtype`` has a field ``frame_idx``.
+        give: takes the records of the next frames; the memory is used again.
 
     Threads: everything from any thread.
     """
 
-    def __init__(self, spec: RecordSpec, limit_bytes: int = 2**28) -> None:
+    def __init__(self, spec: RecordSpec, give: Callable[[NDArray[Any]], None]) -> None:
         self.spec = spec
-        self.stream = RecordStream(spec, limit_bytes=limit_bytes)
-        """The merged records; its cursors are the readers."""
+        self._give = give
         self._window = np.zeros((_FIRST_WINDOW, spec.rows_per_frame), spec.dtype)
         self._filled = np.zeros(_FIRST_WINDOW, bool)
         self._used = 0
@@ -38,7 +39,7 @@ class RecordMerger:
 
     @property
     def front(self) -> int:
-        """Frames below this index have been appended to the stream."""
+        """Frames below this index have been given on."""
         return self._front
 
     @property
@@ -93,13 +94,13 @@ class RecordMerger:
         self._advance()
 
     def _advance(self) -> None:
-        """Append what is complete; only places in use are moved, as the window may be large."""
+        """Give on what is complete; only places in use are moved, as the window may be large."""
         used = self._used
         filled = self._filled[:used]
         ready = used if filled.all() else int(filled.argmin())
         if ready == 0:
             return
-        self.stream.append(self._window[:ready].reshape(-1))
+        self._give(self._window[:ready].reshape(-1))
         left = used - ready
         self._window[:left] = self._window[ready:used]
         self._filled[:left] = self._filled[ready:used]
@@ -124,3 +125,15 @@ class RecordMerger:
                 records[name] = np.nan
         records["frame_idx"] = idx[:, None]
         return records
+
+
+class RecordMerger(FrameOrder):
+    """Appends the records of frames to one stream, in frame order.
+
+    Threads: everything from any thread.
+    """
+
+    def __init__(self, spec: RecordSpec, limit_bytes: int = 2**28) -> None:
+        self.stream = RecordStream(spec, limit_bytes=limit_bytes)
+        """The merged records; its cursors are the readers."""
+        super().__init__(spec, self.stream.append)

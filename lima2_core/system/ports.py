@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from lima2_core.data.frame import Frame, FrameSpec
 from lima2_core.data.geometry import Placement
+from lima2_core.data.pooling import Reach
 from lima2_core.data.record import RecordSpec
 from lima2_core.errors import Lima2Error
 from lima2_core.flow.pipeline import SavedFiles
@@ -69,6 +70,8 @@ class RunDescription:
     """The same of processed frames."""
     remarks: tuple[str, ...] = ()
     """What users should know before the start."""
+    reaches: Mapping[str, Reach] = field(default_factory=dict)
+    """By stream of which it tells `lima2_core.data.pooling.PART_RECORD`: what it contributes to."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -42,6 +42,7 @@ def describe(run: Run) -> RunDescription:
         fill=run.fill,
         output_fill=pipeline.fill,
         remarks=(*run.remarks, *pipeline.remarks),
+        reaches={name: part.reach for name, part in pipeline.parts.items()},
     )
 
 
@@ -58,6 +59,7 @@ class RunReporter:
         streams |= {
             name: stream for name, stream in run.pipeline.streams.items() if name not in _NOT_MERGED
         }
+        streams |= {name: part.stream for name, part in run.pipeline.parts.items()}
         self._cursors: dict[str, Cursor] = {name: s.cursor() for name, s in streams.items()}
 
     def news(self, memory: Mapping[str, PoolStats], memory_limit_bytes: int) -> RunNews:

@@ -97,6 +97,7 @@ def description_to_tree(description: RunDescription) -> dict[str, Any]:
         "fill": description.fill,
         "output_fill": description.output_fill,
         "remarks": list(description.remarks),
+        "reaches": {name: list(reach) for name, reach in description.reaches.items()},
     }
 
 
@@ -133,6 +134,10 @@ def _description(tree: Mapping[str, Any]) -> RunDescription:
         fill=tree.get("fill", 0),
         output_fill=tree.get("output_fill", 0),
         remarks=tuple(tree.get("remarks", ())),
+        reaches={
+            name: tuple((int(first), int(end)) for first, end in reach)
+            for name, reach in tree.get("reaches", {}).items()
+        },
     )
 
 

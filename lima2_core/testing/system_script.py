@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from lima2_core.data.frame import FrameSpec, Validity
 from lima2_core.data.geometry import Affine, Placement
+from lima2_core.data.pooling import PART_RECORD
 from lima2_core.data.record import RecordSpec
 from lima2_core.data.rows import ROW_RECORD
 from lima2_core.flow.pipeline import SavedFiles
@@ -50,6 +51,18 @@ def sums(*indices: int, receiver: int = 0, per_frame: int = 1) -> NDArray[Any]:
     return told.reshape(-1)
 
 
+def part_sums(*indices: int, receiver: int = 0, per_frame: int = 1) -> NDArray[Any]:
+    """Records of one pixel in a part of frames, with the value that `sums` have as their sum."""
+    whole = sums(*indices, receiver=receiver, per_frame=per_frame)
+    told = np.zeros(len(whole), PART_RECORD)
+    for name in ("frame_idx", "recv_idx", "sum"):
+        told[name] = whole[name]
+    for name in ("min", "max", "avg"):
+        told[name] = whole["sum"]
+    told["pixels"] = 1
+    return told
+
+
 def describe(
     *,
     saved: Sequence[str] = (),
@@ -57,6 +70,7 @@ def describe(
     depth: int = 1,
     keeps_rows: bool = True,
     strip: tuple[int, int] | None = None,
+    reaches: bool = False,
 ) -> RunDescription:
     """What a run will give, with frames of 4 x 6 pixels.
 
@@ -66,6 +80,7 @@ def describe(
         depth: frames in a sum.
         keeps_rows: whether gaps have rows.
         strip: first and end row of the part that the receiver has of every frame.
+        reaches: whether its part contributes to all records of frames.
     """
     spec = FrameSpec((1, 4, 6), np.dtype(np.uint16))
     placement = None
@@ -88,6 +103,7 @@ def describe(
         depth=depth,
         keeps_rows=keeps_rows,
         placement=placement,
+        reaches={name: ((0, rows),) for name, rows in (streams or {}).items() if reaches},
     )
 
 

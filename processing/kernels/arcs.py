@@ -52,8 +52,11 @@ class ArcPixels:
         a2_deg: float,
         rows: int,
         cols: int,
+        origin: tuple[int, int] = (0, 0),
     ) -> ArcPixels:
         """Find the pixels of an `Arc` in an image of ``rows`` x ``cols``.
+
+        The centre is given from the pixel that lies ``origin`` (row, col) before the first one.
 
         Raises:
             ParamError: the angles or the radii are in the wrong order.
@@ -63,8 +66,8 @@ class ArcPixels:
         if not 0 <= r1 <= r2:
             raise ParamError(f"the radii must be 0 <= r1 <= r2, not {r1} and {r2}", path="r2")
         # Only the square around the ring is looked at.
-        top, bottom = _span(center_y, r2, rows)
-        left, right = _span(center_x, r2, cols)
+        top, bottom = _span(center_y, r2, origin[0], rows)
+        left, right = _span(center_x, r2, origin[1], cols)
         down = np.arange(top, bottom)[:, np.newaxis] - center_y
         across = np.arange(left, right)[np.newaxis, :] - center_x
         distance2 = down * down + across * across
@@ -75,10 +78,13 @@ class ArcPixels:
             # The centre itself lies at every angle.
             inside &= (beyond_deg <= a2_deg - a1_deg + 2 * _MARGIN_DEG) | (distance2 == 0)
         row, col = np.nonzero(inside)
-        return cls((row + top) * cols + col + left)
+        return cls((row + (top - origin[0])) * cols + col + (left - origin[1]))
 
 
-def _span(center: float, radius: float, size: int) -> tuple[int, int]:
-    """First and last + 1 position within ``radius`` of ``center``, cut to the image."""
-    first = min(max(math.ceil(center - radius), 0), size)
-    return first, min(max(math.floor(center + radius) + 1, first), size)
+def _span(center: float, radius: float, start: int, size: int) -> tuple[int, int]:
+    """First and last + 1 position within ``radius`` of ``center``, cut to ``size`` from ``start``.
+
+    Positions are not moved, so that a part of an image finds the very pixels of the whole.
+    """
+    first = min(max(math.ceil(center - radius), start), start + size)
+    return first, min(max(math.floor(center + radius) + 1, first), start + size)

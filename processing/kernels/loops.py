@@ -75,12 +75,12 @@ def add(total: Array, image: Array) -> None:
 def small_run_statistics(
     pixels: Array, starts: Array, stops: Array, firsts: Array, table: Array
 ) -> None:
-    """Fill min, max, mean, deviation and sum of regions of integers of 8 or 16 bits.
+    """Fill min, max, mean, deviation, sum and count of regions of integers of 8 or 16 bits.
 
     One pass: the sums of values and of squares are exact, so the variance is exact too.
 
     Shapes: pixels (n,); starts, stops (runs,), each run one span of ``pixels``;
-    firsts (regions + 1,): runs firsts[k] to firsts[k + 1] are region k; table (5, regions).
+    firsts (regions + 1,): runs firsts[k] to firsts[k + 1] are region k; table (6, regions).
     """
     for region in range(firsts.size - 1):
         first, last = firsts[region], firsts[region + 1]
@@ -110,6 +110,7 @@ def small_run_statistics(
         table[2, region] = total / count
         table[3, region] = np.sqrt(max(around / count - rest * rest, 0.0))
         table[4, region] = total
+        table[5, region] = count
 
 
 def run_statistics(
@@ -150,6 +151,7 @@ def run_statistics(
         table[2, region] = mean
         table[3, region] = np.sqrt(squares / count)
         table[4, region] = total
+        table[5, region] = count
 
 
 def small_column_statistics(
@@ -158,7 +160,7 @@ def small_column_statistics(
     """Fill the statistics of each column of a rectangle of integers of 8 or 16 bits.
 
     Shapes: image (bands, rows, cols); kept (bands, *size), or (0, 0, 0) if all pixels count;
-    corner, size (2,): row and column; table (5, size[1]).
+    corner, size (2,): row and column; table (6, size[1]).
     """
     row, col = corner[0], corner[1]
     height, width = size[0], size[1]
@@ -202,6 +204,7 @@ def small_column_statistics(
         table[2, k] = total[k] / count[k]
         table[3, k] = np.sqrt(max(around / count[k] - rest * rest, 0.0))
         table[4, k] = total[k]
+        table[5, k] = count[k]
 
 
 def column_statistics(
@@ -231,6 +234,7 @@ def column_statistics(
         if count[k]:
             table[2, k] = total[k] / count[k]
             table[4, k] = total[k]
+            table[5, k] = count[k]
         if unordered[k]:
             table[:2, k] = np.nan
     for band in range(image.shape[0]):

@@ -49,9 +49,9 @@ def marked_run_statistics(
                 most = lowest if bad else value
                 low = least if least < low else low
                 high = most if most > high else high
-        if count == 0:
-            table[:, region] = np.nan
-        else:
+        table[:, region] = np.nan
+        table[5, region] = count
+        if count > 0:
             mean = total / count
             squares = 0.0
             for run in range(first, last):
@@ -119,8 +119,9 @@ def marked_column_statistics(
             table[1, k] = high[k]
             table[3, k] = np.sqrt(table[3, k] / count[k])
             table[4, k] = total[k]
+            table[5, k] = count[k]
         elif there[k]:
-            table[:, k] = np.nan
+            table[:5, k] = np.nan
         if full[k]:
             table[1, k] = saturated
 

@@ -37,7 +37,7 @@ def marked_moments(cut: NDArray[Any], marks: Marks | None) -> Moments:
     if good.all():
         return moments(cut)
     values = cut[good]
-    found = Moments(*[np.nan] * 5)
+    found = Moments(np.nan, np.nan, np.nan, np.nan, np.nan, 0.0)
     if values.size:
         found = moments(values.reshape(1, 1, -1))
     full = bool((cut == marks.saturated).any())
@@ -66,7 +66,7 @@ def marked_line_moments(
         full &= kept
     here = good.sum(axis=axes, dtype=np.intp)
     line_moments(cut, good, here, axis, table)
-    table[:, (here == 0) & (count > 0)] = np.nan
+    table[:5, (here == 0) & (count > 0)] = np.nan
     table[1, full.any(axis=axes)] = marks.saturated
 
 

@@ -28,13 +28,18 @@ ColumnLoop = Callable[
 
 
 class Moments(NamedTuple):
-    """The statistics of a set of pixels, in the order of the records; zeros if it is empty."""
+    """The statistics of a set of pixels, in the order of the records; zeros if it is empty.
+
+    Tables of several sets have them as rows: (6, sets).
+    """
 
     min: float
     max: float
     avg: float
     std: float
     sum: float
+    pixels: float
+    """How many that are."""
 
 
 def sum_dtype(dtype: np.dtype[Any]) -> np.dtype[Any]:
@@ -48,7 +53,7 @@ def moments(cut: NDArray[Any]) -> Moments:
     Shapes: cut (bands, rows, cols), a view is enough.
     """
     if cut.size == 0:
-        return Moments(0.0, 0.0, 0.0, 0.0, 0.0)
+        return Moments(0.0, 0.0, 0.0, 0.0, 0.0, 0.0)
     total = np.add.reduce(cut, axis=None, dtype=sum_dtype(cut.dtype))
     mean = float(total) / cut.size
     bands, rows, cols = cut.shape
@@ -67,6 +72,7 @@ def moments(cut: NDArray[Any]) -> Moments:
         mean,
         float(np.sqrt(squares / cut.size)),
         float(total),
+        float(cut.size),
     )
 
 
@@ -80,7 +86,7 @@ def line_moments(
     """Statistics of each line along ``axis``, over all bands.
 
     Shapes: cut, kept (bands, rows, cols); axis 1 sums up rows and gives one entry per column,
-    axis 2 one per row; count (entries,): pixels that count in each; table (5, entries).
+    axis 2 one per row; count (entries,): pixels that count in each; table (6, entries).
     Pixels that are not ``kept`` are left out.
     """
     axes = (0, axis)
@@ -104,6 +110,7 @@ def line_moments(
         target += np.add.reduce(away, axis=axes, where=part)
     np.sqrt(table[3] / some, out=table[3])
     table[4] = total
+    table[5] = count
     table[:, count == 0] = 0.0
 
 

@@ -9,11 +9,11 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from lima2_core.data.geometry import Roi
+from lima2_core.data.geometry import Placement, Roi
 from processing.kernels.marked_moments import choose_column, choose_run, marked_line_moments
 from processing.kernels.marks import Marks
 from processing.kernels.moments import ColumnLoop, RunLoop
-from processing.kernels.regions import Mask, Shape, clipped, kept_pixels, write_table
+from processing.kernels.regions import Mask, Shape, clipped, kept_pixels, moved, write_table
 
 Direction = Literal["horizontal", "vertical"]
 """Horizontal: an element per column; vertical: an element per row."""
@@ -46,6 +46,8 @@ class RegionProfiles:
         mask: pixels that are not 0 here do not count; (rows, cols) or (bands, rows, cols).
         accelerate: whether to take the compiled version if it is ready.
         marks: values that are no measurements.
+        place: where the images lie in whole ones, if they are parts; rectangles are then in pixels
+            of these, and profiles as long as those of whole images.
 
     Raises:
         ParamError: the mask has another shape than the images.
@@ -63,6 +65,7 @@ class RegionProfiles:
         *,
         accelerate: bool = True,
         marks: Marks | None = None,
+        place: Placement | None = None,
     ) -> None:
         kept = None if mask is None else kept_pixels(mask, shape)
         self._fills: list[_NumpyFill | _ColumnFill | _RowFill] = []
@@ -70,9 +73,11 @@ class RegionProfiles:
         rows = choose_run(dtype, marks) if accelerate else None
         self.length = 0
         """Records per frame."""
-        for roi, direction in zip(rois, directions, strict=True):
+        profiles: list[_Profile] = []
+        for roi, direction in zip(moved(rois, place), directions, strict=True):
             profile = _resolved(roi, direction, self.length, shape, kept)
             self.length += roi.cols if direction == "horizontal" else roi.rows
+            profiles.append(profile)
             if profile.inside.rows == 0 or profile.inside.cols == 0:
                 continue
             if direction == "horizontal" and columns is not None:
@@ -81,14 +86,18 @@ class RegionProfiles:
                 self._fills.append(_RowFill(profile, shape, rows))
             else:
                 self._fills.append(_NumpyFill(profile, marks))
+        self.sizes = np.zeros(self.length, np.intp)
+        """Pixels of each element that are there, and not masked."""
+        for profile in profiles:
+            self.sizes[profile.target] = profile.count
 
     def fill(self, image: NDArray[Any], records: NDArray[Any]) -> None:
-        """Write min, max, avg, std and sum of every element of every profile.
+        """Write the statistics of every element of every profile, as `RegionStatistics` does.
 
-        Shapes: image (bands, rows, cols); records (`length`,) of `ROI_RECORD`.
+        Shapes: image (bands, rows, cols); records (`length`,).
         """
         image = np.ascontiguousarray(image)
-        table = np.zeros((5, self.length))
+        table = np.zeros((6, self.length))
         for one in self._fills:
             one.fill(image, table)
         write_table(table, records)
@@ -145,7 +154,7 @@ class _ColumnFill:
         self._loop = loop
 
     def fill(self, image: NDArray[Any], table: NDArray[np.float64]) -> None:
-        part = np.empty((5, self._size[1]))
+        part = np.empty((6, self._size[1]))
         self._loop(image, self._kept, self._corner, self._size, part)
         table[:, self._target] = part
 
@@ -177,6 +186,6 @@ class _RowFill:
         self._firsts = np.array(firsts, np.intp)
 
     def fill(self, image: NDArray[Any], table: NDArray[np.float64]) -> None:
-        part = np.empty((5, len(self._firsts) - 1))
+        part = np.empty((6, len(self._firsts) - 1))
         self._loop(image.reshape(-1), self._starts, self._stops, self._firsts, part)
         table[:, self._target] = part

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lima2_core.data.geometry import Roi
+from lima2_core.data.geometry import Placement, Roi
 from lima2_core.errors import ParamError
 from processing.kernels.arcs import Arc, ArcPixels
 from processing.kernels.marked_moments import choose_run, marked_moments
@@ -71,14 +71,21 @@ def kept_pixels(mask: NDArray[Any], shape: Shape) -> NDArray[np.bool_]:
     return np.broadcast_to(np.asarray(mask) == 0, shape)
 
 
-def write_table(table: NDArray[np.float64], records: NDArray[Any]) -> None:
-    """Write min to sum of ``records``; both indices in them stay as they are.
+def moved(rects: Sequence[Roi], place: Placement | None) -> list[Roi]:
+    """Rectangles in pixels of whole images, in those of the part at ``place``."""
+    row, col = (0, 0) if place is None else (place.row, place.col)
+    return [Roi(roi.row - row, roi.col - col, roi.rows, roi.cols) for roi in rects]
 
-    Shapes: table (5, n), records (n,) of `ROI_RECORD`.
+
+def write_table(table: NDArray[np.float64], records: NDArray[Any]) -> None:
+    """Write all fields of `Moments` that ``records`` have; the others stay as they are.
+
+    Shapes: table (6, n), records (n,).
     """
     with np.errstate(over="ignore", invalid="ignore"):
         for values, name in zip(table, Moments._fields, strict=True):
-            records[name] = values
+            if name in (records.dtype.names or ()):
+                records[name] = values
 
 
 class RegionStatistics:
@@ -94,6 +101,8 @@ class RegionStatistics:
         mask: pixels that are not 0 here do not count; (rows, cols) or (bands, rows, cols).
         accelerate: whether to take the compiled version if it is ready.
         marks: values that are no measurements.
+        place: where the images lie in whole ones, if they are parts; regions are then in pixels of
+            these.
 
     Raises:
         ParamError: the mask has another shape than the images, or an arc is none.
@@ -111,23 +120,35 @@ class RegionStatistics:
         *,
         accelerate: bool = True,
         marks: Marks | None = None,
+        place: Placement | None = None,
     ) -> None:
         _, rows, cols = shape
         kept = None if mask is None else kept_pixels(mask, shape)
-        inside = [clipped(roi, rows, cols) for roi in rects]
+        inside = [clipped(roi, rows, cols) for roi in moved(rects, place)]
+        origin = (0, 0) if place is None else (place.row, place.col)
         loop = choose_run(dtype, marks) if accelerate else None
         self.length = len(rects) + len(arcs)
         """Records per frame."""
         self._source: _ByRuns | _ByRegion
         planes = [
             ArcPixels.of(
-                arc.center_x, arc.center_y, arc.r1, arc.r2, arc.a1_deg, arc.a2_deg, rows, cols
+                arc.center_x,
+                arc.center_y,
+                arc.r1,
+                arc.r2,
+                arc.a1_deg,
+                arc.a2_deg,
+                rows,
+                cols,
+                origin,
             ).indices
             for arc in arcs
         ]
         if loop is not None:
             planes = [_plane_indices(roi, cols) for roi in inside] + planes
-            self._source = _ByRuns([_in_bands(plane, shape, kept) for plane in planes], loop)
+            found = [_in_bands(plane, shape, kept) for plane in planes]
+            sizes = [len(indices) for indices in found]
+            self._source = _ByRuns(found, loop)
         else:
             regions: list[Roi | NDArray[np.intp]] = []
             for roi in inside:
@@ -136,15 +157,22 @@ class RegionStatistics:
                 else:
                     regions.append(_in_bands(_plane_indices(roi, cols), shape, kept))
             regions.extend(_in_bands(plane, shape, kept) for plane in planes)
+            sizes = [
+                shape[0] * one.rows * one.cols if isinstance(one, Roi) else len(one)
+                for one in regions
+            ]
             self._source = _ByRegion(regions, marks)
+        self.sizes = np.array(sizes, np.intp)
+        """Pixels of each region that are there, and not masked."""
 
     def fill(self, image: NDArray[Any], records: NDArray[Any]) -> None:
-        """Write min, max, avg, std and sum of every region.
+        """Write min, max, avg, std and sum of every region, and their pixels if records tell them.
 
-        Shapes: image (bands, rows, cols); records (`length`,) of `ROI_RECORD`.
+        Shapes: image (bands, rows, cols); records (`length`,) of `ROI_RECORD`, or of
+        `lima2_core.data.pooling.PART_RECORD`.
         """
         if self.length:
-            table = np.empty((5, self.length))
+            table = np.empty((6, self.length))
             self._source.fill(np.ascontiguousarray(image), table)
             write_table(table, records)
 

@@ -20,9 +20,9 @@ from lima2_core.data.frame import FrameSpec
 from lima2_core.data.geometry import Placement
 from lima2_core.data.record import FRAME_IDX_RECORD, RecordSpec, RecordStream
 from lima2_core.flow.executor import frames_in_flight
-from lima2_core.flow.pipeline import INPUT, OUTPUT, Counter, Lane, Pipeline, Stage
+from lima2_core.flow.pipeline import INPUT, OUTPUT, Counter, Lane, PartRecords, Pipeline, Stage
 from lima2_core.flow.plugin import BuildContext, PipelinePlugin, SourceInfo, StreamInfo
-from lima2_core.flow.record_sink import FrameIdxSink, RecordSink
+from lima2_core.flow.record_sink import FrameIdxSink
 from lima2_core.flow.tap import Tap
 from lima2_core.flow.task import Reduction, Task
 from lima2_core.schema import ParamsModel
@@ -50,6 +50,7 @@ from processing.pipelines.photons import (
     of_parts,
 )
 from processing.pipelines.preload import preload
+from processing.pipelines.reduced import reduce_regions
 from processing.pipelines.saved import Saved
 from processing.pipelines.spare import SpareFrames
 from processing.saving import InputSavingParams, SavingParams, SparseSavingParams
@@ -58,7 +59,6 @@ from processing.tasks.buffers import OutputBuffers, grow_within
 from processing.tasks.convert_photons import ConvertPhotons
 from processing.tasks.correct_pixels import CorrectPixels
 from processing.tasks.protect_countrate import ProtectCountrate
-from processing.tasks.reduce_rois import ProjectRois, ReduceRois
 from processing.tasks.reshape_image import ReshapeImage
 
 
@@ -104,6 +104,7 @@ class _Builder:
         self.convert: ConvertPhotons | None = None
         self.taps: dict[str, Tap] = {}
         self.streams: dict[str, RecordStream] = {}
+        self.parts: dict[str, PartRecords] = {}
         self.memories: list[OutputBuffers] = []
         """Of the frames that tasks make, in the order of the flow."""
         self.spare = SpareFrames(context.spare_frames)
@@ -141,6 +142,7 @@ class _Builder:
             joint=joint,
             taps=self.taps,
             streams=self.streams,
+            parts=self.parts,
             counters={
                 "nb_frames_source": source,
                 "nb_frames_input": available,
@@ -164,7 +166,7 @@ class _Builder:
 
     def _remarks(self) -> tuple[str, ...]:
         told = () if self.convert is None else self.convert.remarks
-        return (*told, *of_parts(self.context, tuple(self.streams)))
+        return (*told, *of_parts(self.context, tuple(set(self.streams) - set(self.parts))))
 
     def _chain(self) -> tuple[list[Task], NDArray[Any] | None, FrameSpec]:
         """What is done to each frame, the mask as it lies on the result, and its spec."""
@@ -310,13 +312,13 @@ class _Builder:
             lanes.append(Lane("frame", tap, OUTPUT))
             if self.memories:
                 self.memories[-1].make_room = tap.drop_oldest
-        tasks: list[Reduction] = []
-        for task, capacity in self._roi_tasks(mask):
-            task.resolve(spec)
-            stream = RecordStream(task.records, capacity)
-            self.streams[task.stream] = stream
-            lanes.append(Lane(task.stream, RecordSink(stream, task.missing), task))
-            tasks.append(task)
+        place = None if self.reshapes else self._place
+        receiver = self.context.share.receiver
+        reduced = reduce_regions(params, spec, receiver, mask, self.marks, place)
+        self.streams |= reduced.streams
+        self.parts = reduced.parts
+        lanes += reduced.lanes
+        tasks: list[Reduction] = [*reduced.tasks]
         for saving, own in self._savings(spec):
             lanes += own
             tasks.append(saving)
@@ -343,23 +345,6 @@ class _Builder:
             hits = replace(frames, source="sparse", where="saving_sparse")
             place = None if self.reshapes else self._place
             yield self.files.add_sparse(params.saving_sparse, params.sparse, hits, place)
-
-    def _roi_tasks(
-        self, mask: NDArray[Any] | None
-    ) -> Iterator[tuple[ReduceRois | ProjectRois, int]]:
-        """What makes records, and the frames for which there is room at first."""
-        statistics, profiles = self.params.statistics, self.params.profiles
-        buffers, receiver = self.params.buffers, self.context.share.receiver
-        if statistics.enabled and (statistics.rect_rois or statistics.arc_rois):
-            yield (
-                ReduceRois(statistics, receiver, mask, self.marks),
-                buffers.nb_roi_statistics_buffer,
-            )
-        if profiles.enabled and (profiles.rois or profiles.directions):
-            yield (
-                ProjectRois(profiles, receiver, mask, self.marks),
-                buffers.nb_roi_profiles_buffer,
-            )
 
 
 def build(params: LegacyParams, context: BuildContext) -> Pipeline:

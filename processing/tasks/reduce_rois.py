@@ -8,6 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lima2_core.data.frame import Frame, FrameSpec
+from lima2_core.data.geometry import Placement
+from lima2_core.data.pooling import PART_RECORD, Reach, reach_of
 from lima2_core.data.record import RecordSpec
 from lima2_core.errors import ParamError
 from lima2_core.flow.task import Reduction
@@ -28,23 +30,43 @@ class _RegionReduction(Reduction):
         mask: pixels that are not 0 in it do not count.
         marks: values of pixels that were not measured: those without value do not count, saturated
             ones show as the maximum alone.
+        place: where frames lie in whole ones, if they are parts: regions are then in pixels of
+            these, and records are `PART_RECORD`, of which those of whole frames can be made.
     """
 
     stream: str
     kernel: RegionStatistics | RegionProfiles
 
-    def __init__(self, receiver: ReceiverIdx, mask: Mask, marks: Marks | None) -> None:
+    def __init__(
+        self,
+        receiver: ReceiverIdx,
+        mask: Mask,
+        marks: Marks | None,
+        place: Placement | None,
+    ) -> None:
         self._receiver = receiver
         self._mask = mask
         self._marks = marks
+        self._place = place
+        self._dtype = ROI_RECORD if place is None else PART_RECORD
 
     @property
     def records(self) -> RecordSpec:
-        """The records of each frame; known once resolved."""
+        """The records of each frame as clients get them; known once resolved."""
         return RecordSpec(self.stream, ROI_RECORD, self.kernel.length)
 
+    @property
+    def products(self) -> RecordSpec:
+        """The records that `process` gives; known once resolved."""
+        return RecordSpec(self.stream, self._dtype, self.kernel.length)
+
+    @property
+    def reach(self) -> Reach:
+        """The records to which pixels of these frames contribute; known once resolved."""
+        return reach_of(self.kernel.sizes)
+
     def process(self, frame: Frame) -> NDArray[Any]:
-        records = np.empty(self.kernel.length, ROI_RECORD)
+        records = np.empty(self.kernel.length, self._dtype)
         self.kernel.fill(frame.data, records)
         records["frame_idx"] = frame.idx
         records["recv_idx"] = self._receiver
@@ -52,12 +74,17 @@ class _RegionReduction(Reduction):
 
     def missing(self, idx: FrameIdx) -> NDArray[Any]:
         """The records of a frame that is not there: its indices, and not-a-number."""
-        records = np.zeros(self.kernel.length, ROI_RECORD)
-        for name in Moments._fields:
+        records = np.zeros(self.kernel.length, self._dtype)
+        for name in set(Moments._fields) & set(self._dtype.names or ()):
             records[name] = np.nan
         records["frame_idx"] = idx
         records["recv_idx"] = self._receiver
         return records
+
+    def _whole(self, spec: FrameSpec) -> tuple[int, int]:
+        """Rows and columns of the images in which regions are."""
+        place = self._place
+        return (place.rows, place.cols) if place is not None else spec.shape[1:]
 
 
 class ReduceRois(_RegionReduction):
@@ -72,12 +99,13 @@ class ReduceRois(_RegionReduction):
         receiver: ReceiverIdx,
         mask: Mask,
         marks: Marks | None = None,
+        place: Placement | None = None,
     ) -> None:
-        super().__init__(receiver, mask, marks)
+        super().__init__(receiver, mask, marks, place)
         self._params = params
 
     def resolve(self, spec: FrameSpec) -> None:
-        _, rows, cols = spec.shape
+        rows, cols = self._whole(spec)
         rects = [
             region(rect, rows, cols, f"statistics.rect_rois.{n}")
             for n, rect in enumerate(self._params.rect_rois)
@@ -95,7 +123,13 @@ class ReduceRois(_RegionReduction):
                 )
         arcs = [arc.arc() for arc in self._params.arc_rois]
         self.kernel = RegionStatistics(
-            rects, arcs, spec.shape, spec.dtype, self._mask, marks=self._marks
+            rects,
+            arcs,
+            spec.shape,
+            spec.dtype,
+            self._mask,
+            marks=self._marks,
+            place=self._place,
         )
 
 
@@ -111,12 +145,13 @@ class ProjectRois(_RegionReduction):
         receiver: ReceiverIdx,
         mask: Mask,
         marks: Marks | None = None,
+        place: Placement | None = None,
     ) -> None:
-        super().__init__(receiver, mask, marks)
+        super().__init__(receiver, mask, marks, place)
         self._params = params
 
     def resolve(self, spec: FrameSpec) -> None:
-        _, rows, cols = spec.shape
+        rows, cols = self._whole(spec)
         rois, directions = self._params.rois, self._params.directions
         if len(rois) != len(directions):
             raise ParamError(
@@ -125,5 +160,11 @@ class ProjectRois(_RegionReduction):
             )
         rects = [region(roi, rows, cols, f"profiles.rois.{n}") for n, roi in enumerate(rois)]
         self.kernel = RegionProfiles(
-            rects, directions, spec.shape, spec.dtype, self._mask, marks=self._marks
+            rects,
+            directions,
+            spec.shape,
+            spec.dtype,
+            self._mask,
+            marks=self._marks,
+            place=self._place,
         )

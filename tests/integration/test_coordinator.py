@@ -107,7 +107,6 @@ def test_partial_frames_are_placed_in_the_whole_image(make_system, tmp_path, n):
     saved = run.view.saved["frame"]
     assert codes(run.ledger, 12) == codes(saved.ledger, 12) == expected
     assert saved.spec.shape == (1, 8, 8)
-    assert run.view.streams == {}
     assert run.received == 11
     strips = [np.array(saved_rows(saved, receiver)) for receiver in range(n)]
     whole = np.zeros((12, 8, 8), np.uint16)

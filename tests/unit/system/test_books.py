@@ -10,7 +10,7 @@ from lima2_core.data.rows import LEDGER
 from lima2_core.system.books import DISORDER, ROWS, Books
 from lima2_core.system.layout import layout_of
 from lima2_core.system.ledger import OPEN
-from lima2_core.testing.system_script import SUMS, describe, gaps, rows, sums
+from lima2_core.testing.system_script import SUMS, describe, gaps, part_sums, rows, sums
 
 LOST, CRASH, NEVER = Validity.RECEIVER_LOST, Validity.CRASH, Validity.NEVER_SENT
 FAULT = Validity.PROCESSING_FAULT
@@ -442,3 +442,99 @@ def test_unsaved_sums_of_parts_can_be_asked_for_once_all_have_them(ended, count)
     books = Desk(8, strips=True, depth=4).books
 
     assert books.accessible("frame", lambda receiver: bool(ended[receiver]), [2, 1]) == count
+
+
+# Records of parts
+
+
+class PartsDesk:
+    """Books of two receivers that each have a part of every frame."""
+
+    def __init__(self, expected, **changed):
+        strips = [(0, 2), (2, 4)]
+        each = [describe(strip=s, streams={SUMS: 1}, reaches=True, **changed) for s in strips]
+        self.books = Books(layout_of(each), 2, expected)
+        self.cursor = self.books.mergers[SUMS].stream.cursor()
+
+    def tell(self, receiver, told, *records, gone=None):
+        news = {LEDGER: told}
+        if records:
+            news[SUMS] = part_sums(*records, receiver=receiver)
+        self.books.tell(receiver, news)
+        self.books.settle(gone or {})
+
+    def records(self):
+        """Indices of the records that came, negative (minus one) where they have no value."""
+        told = self.cursor.read()
+        idx = told["frame_idx"]
+        assert (np.isnan(told["sum"]) | (told["sum"] == 20 * idx)).all()
+        return np.where(np.isnan(told["sum"]), -idx - 1, idx).tolist()
+
+
+def test_records_of_a_frame_come_once_all_parts_have_told_of_it():
+    desk = PartsDesk(4)
+
+    desk.tell(0, rows(0, 1, 2), 0, 1, 2)
+    assert desk.records() == []
+    desk.tell(1, rows(0), 0)
+    desk.tell(1, rows(1, first_row=1))  # its records are on their way
+
+    assert desk.records() == [0]
+    desk.tell(1, rows(2, first_row=2), 1, 2)
+    assert desk.records() == [1, 2]
+
+
+@pytest.mark.parametrize("has_row", [True, False])
+def test_a_part_that_is_missing_delays_no_records(has_row):
+    desk = PartsDesk(4)
+    missing = rows(1, first_row=1, code=Validity.PACKET_LOSS) if has_row else gaps(1)
+
+    desk.tell(0, rows(0, 1, 2), 0, 1, 2)
+    desk.tell(1, np.concatenate([rows(0), missing, rows(2, first_row=2)]), 0, 2)
+
+    assert desk.records() == [0, -2, 2]
+
+
+def test_a_frame_without_any_part_has_records_without_values():
+    desk = PartsDesk(3)
+
+    for receiver in (0, 1):
+        desk.tell(receiver, np.concatenate([rows(0), gaps(1), rows(2, first_row=1)]), 0, 2)
+
+    assert desk.records() == [0, -2, 2]
+
+
+@pytest.mark.parametrize("expected", [6, ENDLESS])
+def test_without_a_lost_receiver_records_go_on_coming(expected):
+    desk = PartsDesk(expected)
+    desk.tell(0, rows(0, 1), 0, 1)
+    desk.tell(1, rows(0), 0)
+
+    desk.tell(0, rows(2, 3, first_row=2), 2, 3, gone={1: LOST})
+    assert desk.records() == [0, -2, -3, -4]
+
+    desk.tell(0, rows(4, 5, first_row=4), 4, 5, gone={1: LOST})
+    assert desk.records() == [-5, -6]
+
+
+def test_at_the_end_all_frames_that_were_sent_have_records():
+    desk = PartsDesk(10)
+    desk.tell(0, rows(0, 1, 2), 0, 1, 2)
+    desk.tell(1, rows(0, 1), 0, 1)
+
+    desk.books.end(4, True, {0: NEVER, 1: FAULT})
+
+    assert desk.records() == [0, 1, -3, -4]
+
+
+def test_records_of_sums_of_parts_are_put_together():
+    desk = PartsDesk(8, depth=2)
+    for receiver in (0, 1):
+        desk.tell(receiver, rows(*range(6)), *range(3 - receiver))
+    assert desk.records() == [0, 1]
+
+    desk.books.settle({1: LOST})
+    assert desk.records() == [-3]
+
+    desk.books.end(8, True, {0: NEVER, 1: LOST})
+    assert desk.records() == [-4]

@@ -39,6 +39,15 @@ def test_parts_make_whole_frames_and_have_no_records_in_common():
     assert layout.streams == {}
 
 
+def test_records_of_parts_are_put_together_where_it_is_told_what_they_contribute_to():
+    strips = [(0, 1), (1, 4)]
+
+    layout = layout_of([describe(strip=s, streams={SUMS: 3}, reaches=True) for s in strips])
+
+    assert layout.streams[SUMS].rows_per_frame == 3
+    assert layout.reaches == {SUMS: (((0, 3),), ((0, 3),))}
+
+
 def test_input_frames_are_those_of_the_detector_whatever_is_summed():
     one = replace(describe(depth=10), sources=("input_frame", "frame"))
     one = replace(one, output_spec=one.output_spec.changed(dtype=np.dtype(np.uint32)))
@@ -56,6 +65,7 @@ def test_input_frames_are_those_of_the_detector_whatever_is_summed():
     [
         ({"streams": {SUMS: 2}}, "another pipeline"),
         ({"saved": ["frame", "input_frame"]}, "another pipeline"),
+        ({"reaches": True}, "another pipeline"),
         ({"strip": (0, 4)}, "some whole ones"),
     ],
 )

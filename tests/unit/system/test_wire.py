@@ -76,7 +76,12 @@ def test_an_order_is_not_deferred_unless_it_says_so():
 @pytest.mark.parametrize("strip", [None, (1, 3)])
 def test_descriptions_cross(strip):
     description = describe(
-        saved=["frame", "input_frame"], streams={SUMS: 20}, depth=4, keeps_rows=False, strip=strip
+        saved=["frame", "input_frame"],
+        streams={SUMS: 20},
+        depth=4,
+        keeps_rows=False,
+        strip=strip,
+        reaches=strip is not None,
     )
 
     assert description_from_tree(over_the_wire(description_to_tree(description))) == description
@@ -158,6 +163,7 @@ def test_where_processed_parts_lie_crosses(fill):
         {"placement": {"row": 1}},
         {"output_placement": {"row": 1}},
         {"depth": "deep"},
+        {"reaches": {"sums": [3]}},
     ],
 )
 def test_a_description_that_makes_no_sense_is_refused(changed):

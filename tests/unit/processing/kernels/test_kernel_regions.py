@@ -16,6 +16,7 @@ from processing.kernels.moments import Moments
 from processing.kernels.regions import ROI_RECORD, RegionStatistics, rect_statistics
 
 SHAPE = (2, 13, 17)
+VALUES = ("min", "max", "avg", "std", "sum")
 RECTS = [
     Roi(0, 0, 13, 17),
     Roi(3, 4, 5, 6),
@@ -37,10 +38,10 @@ def exact(pixels: Iterable[Any]) -> Moments:
     """The definition, in fractions."""
     values = [Fraction(pixel.item()) for pixel in pixels]
     if not values:
-        return Moments(0.0, 0.0, 0.0, 0.0, 0.0)
+        return Moments(0.0, 0.0, 0.0, 0.0, 0.0, 0.0)
     mean = sum(values) / len(values)
     variance = sum((value - mean) ** 2 for value in values) / len(values)
-    numbers = (min(values), max(values), mean, math.sqrt(variance), sum(values))
+    numbers = (min(values), max(values), mean, math.sqrt(variance), sum(values), len(values))
     return Moments(*map(float, numbers))
 
 
@@ -179,7 +180,7 @@ def test_a_nan_shows_unless_it_is_masked(dtype: np.dtype[Any], accelerate: bool)
     records = np.zeros(2, ROI_RECORD)
 
     RegionStatistics(rects, [], (1, 3, 4), dtype, accelerate=accelerate).fill(image, records)
-    assert all(np.isnan(records[name][0]) for name in Moments._fields)
+    assert all(np.isnan(records[name][0]) for name in VALUES)
     assert records["sum"][1] == 6
 
     RegionStatistics(rects, [], (1, 3, 4), dtype, mask, accelerate=accelerate).fill(image, records)

@@ -1,0 +1,100 @@
+"""Records of parts of frames, made into those of whole frames, in frame order."""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lima2_core.data.pooling import PART_RECORD, Reach, pooled, reached
+from lima2_core.data.record import RecordSpec, RecordStream
+from lima2_core.system.merge import FrameOrder
+
+
+class PartMerger:
+    """Appends the records of frames to one stream, once all parts of them came or are missing.
+
+    Args:
+        spec: of the records of whole frames.
+        reaches: by part, the records to which it contributes.
+
+    Raises:
+        ValueError: a reach is none of such records.
+
+    Threads: everything from any thread.
+    """
+
+    def __init__(
+        self, spec: RecordSpec, reaches: Sequence[Reach], limit_bytes: int = 2**28
+    ) -> None:
+        self.spec = spec
+        self.stream = RecordStream(spec, limit_bytes=limit_bytes)
+        """The merged records; its cursors are the readers."""
+        self._reaching = reached(reaches, spec.rows_per_frame)
+        self._waiting = [_Waiting(spec.rows_per_frame) for _ in reaches]
+        own = RecordSpec(spec.name, PART_RECORD, spec.rows_per_frame)
+        self.parts = tuple(FrameOrder(own, waiting.put) for waiting in self._waiting)
+        """Where the records of each part come in; what follows from them: `merge`."""
+        self._lock = threading.Lock()
+
+    @property
+    def highest(self) -> int:
+        """One more than the highest index of a frame of which any part came."""
+        return max(part.highest for part in self.parts)
+
+    def merge(self) -> None:
+        """Append all frames of which everything is known by now."""
+        with self._lock:
+            ready = min(waiting.frames for waiting in self._waiting)
+            if ready:
+                parts = np.stack([waiting.take(ready) for waiting in self._waiting])
+                whole = pooled(parts, self._reaching, self.spec.dtype)
+                self.stream.append(whole.reshape(-1))
+
+
+class _Waiting:
+    """Records of one part, in frame order, that wait for those of the others.
+
+    Threads: `put` from one at a time, `take` from another.
+    """
+
+    def __init__(self, rows: int) -> None:
+        self._rows = rows
+        self._pieces: deque[NDArray[Any]] = deque()
+        self._came = 0
+        self._taken = 0
+
+    @property
+    def frames(self) -> int:
+        """How many wait."""
+        return self._came - self._taken
+
+    def put(self, records: NDArray[Any]) -> None:
+        """Take the records of whole frames.
+
+        Shapes: (frames * rows,)
+        """
+        frames = records.reshape(-1, self._rows).copy()
+        self._pieces.append(frames)
+        self._came += len(frames)
+
+    def take(self, count: int) -> NDArray[Any]:
+        """Give the oldest frames; there are so many.
+
+        Shapes: -> (count, rows).
+        """
+        taken = np.empty((count, self._rows), PART_RECORD)
+        place = 0
+        while place < count:
+            piece = self._pieces.popleft()
+            some = min(len(piece), count - place)
+            taken[place : place + some] = piece[:some]
+            if some < len(piece):
+                self._pieces.appendleft(piece[some:])
+            place += some
+        self._taken += count
+        return taken
