@@ -35,8 +35,9 @@ ABOUT = {
     "{detector}/frame_idx": "index of each row in the acquisition; only if `include_frame_idx`",
     "{detector}/frame_metadata": "only if the camera tells something of every frame",
     "{detector}/frame_metadata/bunch_id": "one dataset for each value, here an example",
-    "{detector}/image_to_detector": "3 x 3 matrix from image to detector pixels",
-    "{detector}/detector_information": "what the camera says about itself",
+    "{detector}/image_to_detector": "3 x 3 matrix from image to detector pixels, row by row",
+    "{detector}/detector_information": "what the camera says about itself; with `units`: "
+    "`pixel_size` in m and `dimensions` in pixels, x along a row and y along a column",
     "{detector}/params": "",
     "{detector}/params/acquisition": "all acquisition parameters, one group for each level",
     "{detector}/params/processing": "all processing parameters",

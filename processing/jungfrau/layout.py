@@ -30,6 +30,16 @@ from processing.kernels.placing import CHIP, MODULE_COLS, MODULE_ROWS, ModulePla
 
 Vector = tuple[float, float, float]
 
+_ROW_BY_ROW = "3 x 3 matrix, its rows one after the other, for columns (row, col, 1): "
+_TO_MODULE = (
+    f"{_ROW_BY_ROW}from pixels of the image to (row, col, 1) in the module, in pixels, chip gaps "
+    "counted"
+)
+_TO_LAB = (
+    f"{_ROW_BY_ROW}from pixels of the module, chip gaps counted, to (x, y, z) in the laboratory, "
+    "in mm"
+)
+
 
 class LabParams(ParamsModel):
     """Where a module is in the laboratory; the axes are unit vectors."""
@@ -117,11 +127,13 @@ class Layout:
         return np.stack([row_col[1] * pitch, row_col[0] * pitch, np.zeros(3)])
 
     def told(self) -> dict[str, dict[str, object]]:
-        """All modules by number, for files: both matrices with their rows one after the other."""
+        """All modules by number, for files: both matrices, and how they lie there."""
         return {
             str(number): {
                 "image_to_module": self.to_module(number).matrix.reshape(-1).tolist(),
+                "image_to_module@description": _TO_MODULE,
                 "module_to_laboratory_mm": self.to_lab(number).reshape(-1).tolist(),
+                "module_to_laboratory_mm@description": _TO_LAB,
             }
             for number in range(len(self))
         }

@@ -25,7 +25,7 @@ from processing.outputs.master_images import escaped, write_images
 from processing.outputs.master_notes import write_notes
 from processing.outputs.master_plan import FrameTable, MasterFiles, receiver_file
 from processing.outputs.master_scale import write_scale
-from processing.sinks.nexus import make_group, version, write_marks, write_tree
+from processing.sinks.nexus import make_group, version, with_units, write_marks, write_tree
 
 _CODES = {code.name: int(code) for code in Validity} | {"OPEN": OPEN}
 _MEMORY_STEP_BYTES = 2**20
@@ -128,7 +128,7 @@ class MasterWriter:
         for name, below in zip(middle, [*middle[1:], last], strict=True):
             parent = make_group(parent, name, "NXinstrument", below)
         detector = make_group(parent, last, "NXdetector", "plot" if self._pointers is None else "")
-        _write_tree_surely(detector, "detector_information", run.detector)
+        _write_tree_surely(detector, "detector_information", with_units(run.detector))
         params = make_group(detector, "params", "NXcollection")
         _write_tree_surely(params, "requested", run.requested)
         _write_tree_surely(params, "acquisition", run.applied)

@@ -20,7 +20,14 @@ from lima2_core.data.fields import FrameField
 from lima2_core.data.frame import FrameSpec, Validity
 from processing.codecs import CODECS
 from processing.saving import FileMetadata, SavingParams
-from processing.sinks.nexus import make_group, mark_data, version, write_marks, write_tree
+from processing.sinks.nexus import (
+    make_group,
+    mark_data,
+    version,
+    with_units,
+    write_marks,
+    write_tree,
+)
 
 NO_FRAME_IDX = 2**32 - 1
 """In ``frame_idx``, where no row was written."""
@@ -160,7 +167,8 @@ def _make_groups(
         entry, params.nx_instrument_name, "NXinstrument", params.nx_detector_name
     )
     detector = make_group(instrument, params.nx_detector_name, "NXdetector", "plot")
-    write_tree(make_group(detector, "detector_information", "NXcollection"), metadata.detector)
+    about = make_group(detector, "detector_information", "NXcollection")
+    write_tree(about, with_units(metadata.detector))
     trees = make_group(detector, "params", "NXcollection")
     write_tree(make_group(trees, "acquisition", "NXcollection"), metadata.acquisition)
     write_tree(make_group(trees, "processing", "NXcollection"), metadata.processing)

@@ -30,13 +30,17 @@ def make_group(parent: h5py.Group, name: str, nx_class: str, default: str = "") 
 def write_tree(group: h5py.Group, tree: Mapping[str, object]) -> None:
     """Dicts become groups, lists of numbers or of texts arrays, other lists numbered groups.
 
-    What is None is left out: HDF5 has no value for it.
+    What is None is left out: HDF5 has no value for it. ``name@units`` and ``name@description`` are
+    texts about ``name``, and become its attributes.
 
     Raises:
         TypeError, ValueError, OverflowError: HDF5 has no type for a value.
     """
+    about = [str(key) for key, value in tree.items() if _is_about(str(key), value, tree)]
     for key, value in tree.items():
         name = str(key).replace("/", "|")
+        if key in about:
+            continue
         if isinstance(value, list | tuple):
             array = _plain_array(value)
             value = dict(enumerate(value)) if array is None else array
@@ -44,6 +48,23 @@ def write_tree(group: h5py.Group, tree: Mapping[str, object]) -> None:
             write_tree(group.create_group(name), {str(k): v for k, v in value.items()})
         elif value is not None:
             group[name] = value
+    for key in about:
+        name, _, attribute = key.replace("/", "|").rpartition("@")
+        group[name].attrs[attribute] = tree[key]
+
+
+def with_units(detector: Mapping[str, Any]) -> dict[str, Any]:
+    """What a camera says about itself, as a tree for `write_tree` that tells its units."""
+    tree = dict(detector)
+    for name, (unit, of_x, of_y) in _SIZES.items():
+        size = tree.get(name)
+        if not isinstance(size, Mapping):
+            continue
+        tree[name] = dict(size)
+        for axis, text in (("x", of_x), ("y", of_y)):
+            if axis in size:
+                tree[name] |= {f"{axis}@units": unit, f"{axis}@description": text}
+    return tree
 
 
 def write_marks(detector: h5py.Group, marks: Mapping[str, float], dtype: np.dtype[Any]) -> None:
@@ -64,10 +85,30 @@ def mark_data(data: h5py.Dataset, marks: Mapping[str, float]) -> None:
             data.attrs[name] = data.dtype.type(marks[name])
 
 
+_SIZES = {
+    "pixel_size": ("m", "width of a pixel, along a row", "height of a pixel, along a column"),
+    "dimensions": ("pixels", "columns of the detector", "rows of the detector"),
+}
+"""Unit and meaning of x and y of what a camera says about itself."""
+_ABOUT = ("units", "description")
+_LONGEST_ABOUT = 1000
+"""Attributes of HDF5 are short; a longer text stands for itself."""
+
 _LIMITS = {
     "saturation_value": "the largest value that is a measurement",
     "underload_value": "the smallest value that is a measurement",
 }
+
+
+def _is_about(key: str, value: object, tree: Mapping[str, object]) -> bool:
+    """Whether it is a text about another value of the tree."""
+    name, _, attribute = key.rpartition("@")
+    return (
+        attribute in _ABOUT
+        and tree.get(name) is not None
+        and isinstance(value, str)
+        and len(value) <= _LONGEST_ABOUT
+    )
 
 
 def _plain_array(values: list[object] | tuple[object, ...]) -> Any:

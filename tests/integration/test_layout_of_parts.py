@@ -218,6 +218,8 @@ def test_files_tell_how_photons_were_made_and_how_no_value_reads(take, files, n)
             assert sorted(told["modules"]) == ["0", "1", "2", "3"]
             # Modules lie as the layout says, wherever they were received.
             row, col, _ = PLACES[2]
+            for matrix in told["modules/2"].values():
+                assert matrix.attrs["description"].startswith("3 x 3 matrix, its rows one after")
             to_module = told["modules/2/image_to_module"][()].reshape(3, 3)
             assert (to_module @ (row, col, 1)).tolist() == [0, 0, 1]
             to_lab = told["modules/2/module_to_laboratory_mm"][()].reshape(3, 3)

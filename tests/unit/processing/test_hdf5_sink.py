@@ -331,7 +331,10 @@ def test_the_tree_is_nexus_and_carries_the_metadata(tmp_path):
         assert dict(file[DATA].attrs) == {"interpretation": "image", "units": "photons"}
         detector = file["entry_0000/instrument/detector"]
         np.testing.assert_array_equal(detector["image_to_detector"], spec.affine.matrix)
-        assert detector["detector_information/pixel_size/x"][()] == 1e-4
+        pixel_size = detector["detector_information/pixel_size"]
+        assert pixel_size["x"][()] == 1e-4
+        assert [pixel_size[axis].attrs["units"] for axis in "xy"] == ["m", "m"]
+        assert pixel_size["x"].attrs["description"] == "width of a pixel, along a row"
         assert detector["params/acquisition/det/peaks/1/x0"][()] == 2.0
         assert detector["params/processing/a|b"][()].tolist() == [1, 2]
         assert detector["params/processing/path"].asstr()[()] == "a/b"

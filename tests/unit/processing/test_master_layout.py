@@ -74,6 +74,8 @@ def test_the_three_parameter_sets_and_the_metadata_are_in_every_file(parts):
             assert params["acquisition/acq/expo_time"][()] == 2.0
             assert params["processing/saving/nb_frames_per_file"][()] == 4
             assert file[f"{DETECTOR}/detector_information/plugin"].asstr()[()] == "Simulator"
+            told = file[f"{DETECTOR}/detector_information/pixel_size"]
+            assert [told[axis].attrs["units"] for axis in "xy"] == ["m", "m"]
             sizes = [file[f"{DETECTOR}/{axis}_pixel_size"] for axis in "xy"]
             assert [(size[()], size.attrs["units"]) for size in sizes] == [
                 (75e-6, "m"),
