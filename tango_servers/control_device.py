@@ -116,12 +116,23 @@ class Lima2Control(Front):
     def applied_params(self) -> str:
         return self.service.applied_text
 
-    @attribute(dtype=str, label="Detector", doc="What the detector is (JSON)")
+    @attribute(
+        dtype=str,
+        label="Detector",
+        doc="What the detector is (JSON): plugin, model, sn (serial number), pixel_size "
+        "(x = width, y = height, metres), dimensions (x = columns, y = rows, pixels), and what its "
+        "camera adds",
+    )
     @as_dev_failed
     def det_info(self) -> str:
         return json.dumps(self.service.detector_info())
 
-    @attribute(dtype=str, label="Detector status", doc="Present readings (JSON)")
+    @attribute(
+        dtype=str,
+        label="Detector status",
+        doc="Present readings (JSON): state, temperature (degC) and humidity (%) where there are "
+        "such, and what its camera adds",
+    )
     @as_dev_failed
     def det_status(self) -> str:
         return json.dumps(self.service.detector_status())
@@ -129,7 +140,9 @@ class Lima2Control(Front):
     @attribute(
         dtype=str,
         label="Detector capabilities",
-        doc="What the detector can do (JSON); times in nanoseconds",
+        doc="What the detector can do (JSON): trigger_modes, expo_time_range and "
+        "latency_time_range (shortest and longest, nanoseconds), nb_frames_per_trigger_range "
+        "(least and most)",
     )
     @as_dev_failed
     def det_capabilities(self) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import threading
 import time
+from typing import Any
 
 from lima2_core.data.frame import Frame
 from lima2_core.errors import NotAvailableError
@@ -16,6 +17,7 @@ from lima2_core.system.output_thread import OutputThread
 from lima2_core.system.progress import Progress, ProgressMeter
 from lima2_core.system.run import SystemRun
 from lima2_core.system.stuck import ActivityWatch, why_stuck
+from lima2_core.system.wire import spec_to_tree
 
 _FRESH_S = 0.05
 ENDED = (Phase.DONE, Phase.INCOMPLETE, Phase.DISCARDED)
@@ -114,6 +116,18 @@ class FrontRun:
     def frame(self, source: str, idx: int, step: int = 1) -> Frame:
         """A whole frame; errors as of `lima2_core.system.images.frame_of`."""
         return frame_of(self.run, source, idx, step)
+
+    def sources(self) -> dict[str, dict[str, Any]]:
+        """Sources of frames, and what they are like."""
+        run = self.run
+        return {
+            name: {
+                **spec_to_tree(spec),
+                "accessible": run.accessible(name),
+                "depth": run.layout.depth_of(name),
+            }
+            for name, spec in run.view.sources.items()
+        }
 
     def results(self) -> list[str]:
         """What the outputs made: files, or addresses."""

@@ -119,8 +119,8 @@ class Lima2Processing(Device):
     @attribute(
         dtype=str,
         label="Geometry",
-        doc="3 x 3 matrix from positions (row, col, 1) in a processed frame to detector pixels "
-        "(JSON)",
+        doc="3 x 3 matrix from positions (row, col, 1) in a processed frame to (row, col, 1) on "
+        "the detector, in pixels (JSON: a list of its three rows)",
     )
     def processed_frame_affine(self) -> str:
         return json.dumps(self.run.pipeline.output_spec.affine.matrix.tolist())

@@ -25,7 +25,6 @@ from lima2_core.system.entries import end_of, entries_of
 from lima2_core.system.images import main_source
 from lima2_core.system.notes import add_from_tree
 from lima2_core.system.run import SystemRun
-from lima2_core.system.wire import spec_to_tree
 from tango_servers.base import text_of, wire_text
 from tango_servers.errors import as_dev_failed
 from tango_servers.front_run import FrontRun
@@ -287,19 +286,17 @@ class Lima2Run(Device):
     def troubles(self) -> list[str]:
         return [wire_text(text) for text in self.front_run.troubles()]
 
-    @attribute(dtype=str, label="Sources", doc="Frames for getFrame, and what they are like (JSON)")
+    @attribute(
+        dtype=str,
+        label="Sources",
+        doc="Frames for getFrame, and what they are like (JSON): shape (bands, rows, columns), "
+        "dtype, unit, affine (3 x 3 matrix, a list of its three rows, from positions (row, col, 1) "
+        "in a frame to those on the detector, in pixels), accessible (frames below this index can "
+        "be asked for), depth (frames of the detector in each)",
+    )
     @as_dev_failed
     def sources(self) -> str:
-        run = self.front_run.run
-        tree = {
-            name: {
-                **spec_to_tree(spec),
-                "accessible": run.accessible(name),
-                "depth": run.layout.depth_of(name),
-            }
-            for name, spec in run.view.sources.items()
-        }
-        return json.dumps(tree)
+        return json.dumps(self.front_run.sources())
 
     @attribute(dtype=str, label="Streams", doc="Records for openCursor, and their layout (JSON)")
     @as_dev_failed
