@@ -13,6 +13,8 @@ dataset               shape, type                        content
 
 Attributes of the file: ``format``, ``version``, ``date``, ``valid_from``, ``valid_until`` (ISO
 8601, empty = without limit), ``gain_energy_kev`` (for gains in ADU/photon; 0 = not known).
+The groups ``conditions/G0``, ``G1``, ``G2`` tell how the dark frames of each stage were taken:
+attributes as in `Conditions`, without those that are not known. Older files have no such groups.
 """
 
 from __future__ import annotations
@@ -21,7 +23,7 @@ import datetime
 import enum
 import os
 import tempfile
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -30,14 +32,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lima2_core.errors import ParamError, StorageError
+from processing.jungfrau.conditions import Conditions
 from processing.kernels.placing import MODULE_SHAPE
 
 FORMAT = "lima2-jungfrau-calibration"
 VERSION = 1
 STAGES = 3
+CONDITIONS = tuple(f"conditions/G{stage}" for stage in range(STAGES))
+"""Groups of the file."""
 PER_PHOTON, PER_KEV = "ADU/photon", "ADU/keV"
 
-_READ_ERRORS = (OSError, ValueError, LookupError, TypeError, RuntimeError, AttributeError)
+READ_ERRORS = (OSError, ValueError, LookupError, TypeError, RuntimeError, AttributeError)
 """What the library raises at files that are not what they should be."""
 
 
@@ -76,6 +81,12 @@ class Calibration:
     date: str = ""
     valid_from: str = ""
     valid_until: str = ""
+    conditions: tuple[Conditions, Conditions, Conditions] = (
+        Conditions(),
+        Conditions(),
+        Conditions(),
+    )
+    """How the pedestals of each stage were taken."""
 
     def __len__(self) -> int:
         return len(self.module_ids)
@@ -126,6 +137,24 @@ class Calibration:
             )
         return [self.module_ids.index(one) for one in module_ids]
 
+    def of_modules(self, module_ids: tuple[int, ...], where: str) -> Calibration:
+        """That of some modules only, in this order.
+
+        Raises:
+            ParamError: there is no calibration of one.
+        """
+        if module_ids == self.module_ids:
+            return self
+        chosen = self.positions(module_ids, where)
+        return replace(
+            self,
+            module_ids=module_ids,
+            pedestal=self.pedestal[chosen],
+            pedestal_rms=self.pedestal_rms[chosen],
+            gain=self.gain[chosen],
+            mask=self.mask[chosen],
+        )
+
 
 def blank(module_ids: tuple[int, ...]) -> Calibration:
     """A calibration in which nothing is known yet: NaN everywhere."""
@@ -159,6 +188,8 @@ def save_calibration(calibration: Calibration, file: Path) -> None:
             target["gain"].attrs["units"] = calibration.gain_units
             target["module_ids"] = np.array(calibration.module_ids, np.int64)
             target["pedestal_frames"] = np.array(calibration.pedestal_frames, np.int64)
+            for group, stage in zip(CONDITIONS, calibration.conditions, strict=True):
+                target.create_group(group).attrs.update(stage.to_attributes())
         os.chmod(temporary, 0o644)
         os.replace(temporary, file)
     except OSError as error:
@@ -184,7 +215,7 @@ def read_calibration(name: str, where: str) -> Calibration:
         raise ParamError(f"there is no file {name} on this computer", path=where)
     try:
         return _cached(name, os.stat(name).st_mtime_ns)
-    except _READ_ERRORS as error:
+    except READ_ERRORS as error:
         raise ParamError(f"{name} is no usable calibration: {error}", path=where) from error
 
 
@@ -205,10 +236,10 @@ def load_calibration(name: str, where: str, now: datetime.datetime | None = None
                     + ("take dark frames in this stage" if map_name == "pedestal" else "add it"),
                     path=where,
                 )
-    moment = now or datetime.datetime.now(datetime.UTC)
-    if calibration.valid_from and moment < _moment(calibration.valid_from):
+    today = now or datetime.datetime.now(datetime.UTC)
+    if calibration.valid_from and today < moment(calibration.valid_from):
         raise ParamError(f"{name} is valid from {calibration.valid_from} on only", path=where)
-    if calibration.valid_until and moment > _moment(calibration.valid_until):
+    if calibration.valid_until and today > moment(calibration.valid_until):
         raise ParamError(
             f"{name} was valid until {calibration.valid_until}; take a new one", path=where
         )
@@ -253,8 +284,10 @@ def _read(file: Any) -> Calibration:
     texts = {key: str(file.attrs.get(key, "")) for key in ("date", "valid_from", "valid_until")}
     for text in texts.values():
         if text:
-            _moment(text)  # a wrong date shows here, with the name of the file
+            moment(text)  # a wrong date shows here, with the name of the file
     g0, g1, g2 = (int(count) for count in file["pedestal_frames"][:])
+    told = [file[name].attrs if name in file else {} for name in CONDITIONS]
+    of_g0, of_g1, of_g2 = (Conditions.of_attributes(attributes) for attributes in told)
     return Calibration(
         module_ids=ids,
         pedestal=np.asarray(file["pedestal"][()], np.float32),
@@ -267,10 +300,15 @@ def _read(file: Any) -> Calibration:
         date=texts["date"],
         valid_from=texts["valid_from"],
         valid_until=texts["valid_until"],
+        conditions=(of_g0, of_g1, of_g2),
     )
 
 
-def _moment(text: str) -> datetime.datetime:
-    """A date of the file; without a zone it is UTC."""
-    moment = datetime.datetime.fromisoformat(text)
-    return moment if moment.tzinfo else moment.replace(tzinfo=datetime.UTC)
+def moment(text: str) -> datetime.datetime:
+    """A date of the file; without a zone it is UTC.
+
+    Raises:
+        ValueError: it is none.
+    """
+    found = datetime.datetime.fromisoformat(text)
+    return found if found.tzinfo else found.replace(tzinfo=datetime.UTC)

@@ -10,13 +10,14 @@ from __future__ import annotations
 
 import datetime
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from processing.jungfrau.calibration import STAGES, BadPixel, Calibration
+from processing.jungfrau.conditions import Conditions
 from processing.kernels.jungfrau import ADC_BITS, LOST_WORD, SATURATED_WORD
 from processing.kernels.placing import MODULE_SHAPE
 
@@ -81,10 +82,13 @@ class PedestalRun:
         g0, g1, g2 = (self._frames(stage) for stage in range(STAGES))
         return g0, g1, g2
 
-    def add(self, raw: NDArray[np.uint16], stage: int | None = None) -> None:
+    def add(self, raw: NDArray[np.uint16], stage: int | None = None) -> int:
         """Take a frame.
 
         Shapes: ``raw`` all words of all modules, whole modules, in any shape.
+
+        Returns:
+            Its stage.
 
         Raises:
             ValueError: it has another size.
@@ -98,9 +102,23 @@ class PedestalRun:
         if stage not in self._stages:
             self._stages[stage] = _Stage(pixels)
         self._stages[stage].add(words, _CODES[stage])
+        return stage
 
-    def calibrate(self, old: Calibration, rules: Rules, date: str = "") -> Calibration:
-        """``old`` with the pedestals of the stages that were measured, and their bad pixels."""
+    def calibrate(
+        self,
+        old: Calibration,
+        rules: Rules,
+        conditions: Mapping[int, Conditions] | None = None,
+    ) -> Calibration:
+        """``old`` with the pedestals of the stages that were measured, and their bad pixels.
+
+        Args:
+            old: what is known from before.
+            rules: when a pixel is bad.
+            conditions: how the frames of a stage were taken, as far as that is known.
+        """
+        date = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+        taken = list(old.conditions)
         pedestal, rms = old.pedestal.copy(), old.pedestal_rms.copy()
         frames = list(old.pedestal_frames)
         shape = (self._modules, *MODULE_SHAPE)
@@ -109,6 +127,7 @@ class PedestalRun:
             means, spreads = (values.reshape(shape) for values in sums.moments())
             pedestal[:, stage], rms[:, stage] = means, spreads
             frames[stage] = sums.frames
+            taken[stage] = (conditions or {}).get(stage, Conditions())
             mask &= ~np.uint32(0xFF << 8 * stage)
             mask |= _bad(stage, sums, spreads, rules) << np.uint32(8 * stage)
         unknown = ~np.isfinite(old.gain[:, 0])
@@ -120,7 +139,8 @@ class PedestalRun:
             pedestal_rms=rms,
             mask=mask,
             pedestal_frames=(g0, g1, g2),
-            date=date or datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+            date=date,
+            conditions=(taken[0], taken[1], taken[2]),
         )
 
     def _frames(self, stage: int) -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,7 @@ from lima2_core.data.frame import Frame, FrameSpec, Validity
 from lima2_core.errors import ParamError, StorageError
 from lima2_core.flow.sink import Row, Sink
 from processing.jungfrau.calibration import Calibration, blank, read_calibration, save_calibration
+from processing.jungfrau.conditions import Conditions
 from processing.jungfrau.params import FollowParams, PedestalParams
 from processing.jungfrau.pedestal import (
     Drift,
@@ -35,6 +37,10 @@ class PedestalSink(Sink):
     Frames may be of several gain stages, each of one; partial frames are left out. Stages that do
     not occur, gains and ids are taken from the file that is replaced, or from another.
 
+    Args:
+        module_ids: of the modules in the frames, in their order; empty: as in these files.
+        conditions: how the frames are taken; may be changed between `write`.
+
     Raises:
         ParamError: these are no raw frames, or a file does not go with them.
     """
@@ -46,8 +52,11 @@ class PedestalSink(Sink):
         params: PedestalParams,
         spec: FrameSpec,
         module_ids: tuple[int, ...] = (),
+        conditions: Conditions | None = None,
         where: str = "pedestal",
     ) -> None:
+        self.conditions = conditions or Conditions()
+        self._taken: dict[int, Conditions] = {}
         self._file = Path(params.path)
         if not self._file.is_absolute():
             raise ParamError(
@@ -62,13 +71,7 @@ class PedestalSink(Sink):
                 path=f"{where}.enabled",
             )
         self._rules = Rules(params.min_frames, params.wrong_share, params.noise_factor)
-        self._old = self._begin(params, module_ids or tuple(range(modules)), where)
-        if len(self._old) != modules:
-            raise ParamError(
-                f"frames hold {modules} modules, the calibration {len(self._old)}; choose another "
-                "file",
-                path=f"{where}.path",
-            )
+        self._old = self._begin(params, modules, module_ids, where)
         self.run = PedestalRun(modules)
 
     def open(self) -> None:
@@ -79,15 +82,25 @@ class PedestalSink(Sink):
             )
 
     def write(self, rows: Sequence[Row]) -> None:
+        """Take frames.
+
+        Raises:
+            ValueError: one has another size, or was taken unlike others of its stage.
+        """
         for row in rows:
-            if isinstance(row.value, Frame) and row.value.validity is Validity.VALID:
-                self.run.add(row.value.data)
+            frame = row.value
+            if isinstance(frame, Frame) and frame.validity is Validity.VALID:
+                stage = self.run.add(frame.data)
+                known = self._taken.get(stage)
+                date = _date(frame.timestamp_s) if known is None else known.date
+                now = self.conditions.filled(Conditions(date=date))
+                self._taken[stage] = now if known is None else known.both(now)
 
     def close(self) -> None:
         if not any(self.run.frames):
             log.info("no dark frame came: %s stays as it is", self._file)
             return
-        made = self.run.calibrate(self._old, self._rules)
+        made = self.run.calibrate(self._old, self._rules, self._taken)
         save_calibration(made, self._file)
         bad = int(np.count_nonzero(made.mask))
         log.info(
@@ -95,14 +108,52 @@ class PedestalSink(Sink):
         )
 
     def _begin(
-        self, params: PedestalParams, module_ids: tuple[int, ...], where: str
+        self, params: PedestalParams, modules: int, module_ids: tuple[int, ...], where: str
     ) -> Calibration:
-        """What is known before the run."""
+        """What is known before the run, of the modules in the frames."""
+        if module_ids and (len(module_ids) != modules or len(set(module_ids)) != modules):
+            raise ParamError(
+                f"frames hold {_counted(modules)}; name each once, not {_listed(module_ids)}",
+                path="photons.modules",
+            )
         if self._file.exists():
-            return read_calibration(params.path, f"{where}.path")
-        if params.gain_path:
-            return read_calibration(params.gain_path, f"{where}.gain_path")
-        return blank(module_ids)
+            old = read_calibration(params.path, f"{where}.path")
+            if module_ids and set(module_ids) != set(old.module_ids):
+                raise ParamError(
+                    f"frames are of modules {_listed(module_ids)}, {self._file} of "
+                    f"{_listed(old.module_ids)}; choose another file",
+                    path=f"{where}.path",
+                )
+            place = f"{where}.path"
+        elif params.gain_path:
+            place = f"{where}.gain_path"
+            old = read_calibration(params.gain_path, place)
+        else:
+            return blank(module_ids or tuple(range(modules)))
+        if module_ids:
+            return old.of_modules(module_ids, "photons.modules")
+        if len(old) != modules:
+            raise ParamError(
+                f"frames hold {_counted(modules)}, the calibration {_counted(len(old))}: "
+                f"{_listed(old.module_ids)}; name those of the frames, or choose another file",
+                path=place,
+            )
+        return old
+
+
+def _date(timestamp_s: float) -> str:
+    """ISO 8601; empty if it is not known."""
+    if not timestamp_s:
+        return ""
+    return datetime.fromtimestamp(timestamp_s, UTC).isoformat(timespec="seconds")
+
+
+def _counted(modules: int) -> str:
+    return f"{modules} module" if modules == 1 else f"{modules} modules"
+
+
+def _listed(ids: Sequence[int]) -> str:
+    return ", ".join(map(str, ids))
 
 
 class FollowSink(Sink):

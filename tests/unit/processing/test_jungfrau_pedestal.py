@@ -3,15 +3,14 @@
 from dataclasses import replace
 from pathlib import Path
 
-import h5py
 import numpy as np
 import pytest
 
 from lima2_core.data.frame import Frame, FrameSpec, Gap, Validity
-from lima2_core.errors import NotAvailableError, ParamError, StorageError
+from lima2_core.errors import ParamError, StorageError
 from lima2_core.flow.sink import Row
 from processing.jungfrau.calibration import BadPixel, blank, read_calibration
-from processing.jungfrau.command import main
+from processing.jungfrau.conditions import Conditions
 from processing.jungfrau.params import FollowParams, PedestalParams
 from processing.jungfrau.pedestal import PedestalFollower, PedestalRun, Rules, modules_of
 from processing.jungfrau.sinks import FollowSink, PedestalSink
@@ -132,6 +131,85 @@ def test_the_sink_writes_the_file_that_the_next_run_uses(tmp_path):
     assert result.mask.mean() < 1e-3
 
 
+def sink_of(params, *frames, conditions=None, **changed):
+    sink = PedestalSink(params, SPEC, conditions=conditions, **changed)
+    sink.open()
+    for number, raw in enumerate(frames):
+        sink.write([Row(number, number, Frame(number, raw[None], timestamp_s=1.7e9 + number))])
+    return sink
+
+
+def test_each_stage_keeps_how_its_own_run_was_taken(tmp_path):
+    made = calibration()
+    params = PedestalParams(enabled=True, path=str(tmp_path / "new.h5"))
+
+    for stage in (0, 2):
+        taken = Conditions((1e-5, 0, 3e-5)[stage], 120.0, acq_id=f"run-{stage}")
+        sink_of(params, *dark(made, stage, 3), conditions=taken).close()
+
+    g0, g1, g2 = read_calibration(params.path, "p").conditions
+    first = "2023-11-14T22:13:20+00:00"
+    assert g0 == Conditions(1e-5, 120.0, date=first, acq_id="run-0")
+    assert g1 == Conditions()
+    assert g2 == Conditions(3e-5, 120.0, date=first, acq_id="run-2")
+
+
+def test_frames_of_a_stage_have_to_be_taken_alike(tmp_path):
+    made = calibration()
+    params = PedestalParams(enabled=True, path=str(tmp_path / "new.h5"))
+    sink = sink_of(params, *dark(made, 0, 2), conditions=Conditions(1e-5))
+
+    sink.conditions = Conditions(2e-5)
+    sink.write(rows(dark(made, 1, 1), 2))  # the first of its stage
+
+    with pytest.raises(ValueError, match=r"exposure time of 20 us, others of its stage .* 10 us"):
+        sink.write(rows(dark(made, 0, 1), 3))
+
+
+def test_modules_are_looked_for_by_id_in_the_files_that_are_there(tmp_path):
+    made = calibration(2)
+    gains = saved(tmp_path, made, "gains.h5")
+    path = str(tmp_path / "new.h5")
+    params = PedestalParams(enabled=True, path=path, gain_path=gains)
+
+    sink_of(params, *dark(made, 0, 2), module_ids=(101,)).close()
+
+    result = read_calibration(path, "p")
+    assert result.module_ids == (101,)
+    assert np.array_equal(result.gain, made.gain[1:])
+    cases = [
+        ({"path": path}, (100,), "frames are of modules 100, .* of 101", "pedestal.path"),
+        ({"path": gains}, (101,), "of 100, 101", "pedestal.path"),
+        ({"gain_path": gains}, (9,), "module 9 has no calibration", "photons.modules"),
+        ({"gain_path": gains}, (), "hold 1 module, the calibration 2 mod", "pedestal.gain_path"),
+        ({"gain_path": gains}, (100, 101), "1 module; name each once", "photons.modules"),
+    ]
+    for tree, ids, words, where in cases:
+        with pytest.raises(ParamError, match=words) as caught:
+            PedestalSink(
+                PedestalParams(**{"enabled": True, "path": str(tmp_path / "other.h5"), **tree}),
+                SPEC,
+                ids,
+            )
+        assert caught.value.path == where
+
+
+def test_modules_of_a_file_go_into_the_order_of_the_frames(tmp_path):
+    made = calibration(2)
+    path = saved(tmp_path, made)
+    spec = FrameSpec((2, 512, 1024), SPEC.dtype)
+    sink = PedestalSink(PedestalParams(enabled=True, path=path), spec, (101, 100))
+    raw = np.stack([np.full((512, 1024), level, np.uint16) for level in (111, 222)])
+
+    sink.write([Row(0, 0, Frame(0, raw))])
+    sink.close()
+
+    result = read_calibration(path, "p")
+    assert result.module_ids == (101, 100)
+    assert [result.pedestal[n, 0].mean() for n in range(2)] == [111, 222]
+    assert np.array_equal(result.gain, made.gain[::-1])
+
+
 def test_without_dark_frames_the_file_stays_as_it_is(tmp_path):
     path = saved(tmp_path, calibration())
     before = Path(path).read_bytes()
@@ -204,32 +282,6 @@ def test_dark_frames_of_a_run_are_picked_by_index_and_handed_on():
 
     assert given == pytest.approx([101, 102.71])
     assert sink.drift().dark_frames == 3
-
-
-def test_the_command_makes_a_calibration_of_saved_frames(tmp_path, capsys):
-    made = calibration()
-    gains = saved(tmp_path, made, "gains.h5")
-    files = []
-    for stage in range(3):
-        frames = np.stack([*dark(made, stage, 10), np.zeros((512, 1024), np.uint16)])
-        files.append(str(tmp_path / f"raw_{stage}.h5"))
-        with h5py.File(files[-1], "w") as file:
-            file["entry_0000/instrument/detector/data"] = frames
-            file["entry_0000/instrument/detector/validity"] = [0] * 10 + [3]
-    output = tmp_path / "made.h5"
-
-    assert main([*files, "--output", str(output), "--gain", gains]) == 0
-
-    result = read_calibration(str(output), "p")
-    assert "10 dark frames of G0, 10 of G1, 10 of G2" in capsys.readouterr().out
-    assert result.pedestal_frames == (10, 10, 10)
-    assert np.abs(result.pedestal - made.pedestal).mean() < 12
-    with pytest.raises(StorageError, match="cannot be read"):
-        main([str(tmp_path / "none.h5"), "--output", str(output)])
-    with h5py.File(tmp_path / "empty.h5", "w") as file:
-        file["entry_0000/instrument/detector/data"] = np.zeros((0, 512, 1024), np.uint16)
-    with pytest.raises(NotAvailableError):
-        main([str(tmp_path / "empty.h5"), "--output", str(output)])
 
 
 def test_a_blank_calibration_begins_without_gains():
