@@ -1,4 +1,4 @@
-"""``lima2 calibration``: a calibration file from maps that exist already."""
+"""``lima2 calibration``: a calibration file from maps that exist already, and what one holds."""
 
 from __future__ import annotations
 
@@ -18,34 +18,139 @@ from processing.jungfrau.calibration import (
     STAGES,
     BadPixel,
     Calibration,
+    moment,
+    read_calibration,
     save_calibration,
 )
+from processing.jungfrau.options import add_conditions, asked_conditions, described
 from processing.kernels.placing import MODULE_SHAPE
 
 _READ_ERRORS = (OSError, LookupError, ValueError, TypeError, RuntimeError)
+_NEEDED = ("output", "pedestal", "gain")
 
 
 def main(argv: Sequence[str]) -> int:
-    """Make a JUNGFRAU calibration file from pedestal and gain maps."""
+    """Make a JUNGFRAU calibration file from pedestal and gain maps, or show what is in one."""
+    parser = _parser()
+    options = parser.parse_args(list(argv))
+    given = {
+        name: value for name, value in vars(options).items() if value != parser.get_default(name)
+    }
+    if options.file is not None:
+        _refuse_others(given)
+        made, name = read_calibration(str(options.file.resolve()), "file"), options.file
+    else:
+        for needed in _NEEDED:
+            if needed not in given:
+                raise ParamError(
+                    "is needed to make a calibration file; to look at one, name it without any "
+                    "option",
+                    path=f"--{needed}",
+                )
+        made, name = _made(options), options.output
+        save_calibration(made, options.output)
+    print(f"{name}:")
+    for line in described(made):
+        print(line)
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="lima2 calibration",
+        usage="lima2 calibration FILE\n"
+        "       lima2 calibration --output FILE --pedestal MAPS --gain MAPS [options]",
         description=main.__doc__,
-        epilog="Maps are HDF5 datasets, FILE::DATASET, or NumPy files: (3, 512, 1024) for one "
+        epilog="MAPS are HDF5 datasets, FILE::DATASET, or NumPy files: (3, 512, 1024) for one "
         "module, (modules, 3, 512, 1024) for several; stages in the order G0, G1, G2.",
     )
     add = parser.add_argument
-    add("--output", required=True, type=Path, help="calibration file")
-    add("--pedestal", required=True, metavar="MAPS", help="dark levels, ADU")
-    add("--rms", default="", metavar="MAPS", help="their rms, ADU; one of G0 alone will do")
-    add("--gain", required=True, metavar="MAPS", help="gains")
-    add("--units", default=PER_PHOTON, choices=[PER_PHOTON, PER_KEV], help="of the gains")
-    add("--energy", type=float, default=0.0, metavar="KEV", help="of the photons of the gains")
-    add("--mask", default="", metavar="MAPS", help="([modules,] 512, 1024), 0 = good")
-    add("--modules", type=int, nargs="+", default=[], help="ids; default 0, 1...")
-    add("--valid-from", default="", metavar="DATE", help="ISO 8601")
-    add("--valid-until", default="", metavar="DATE", help="ISO 8601")
-    options = parser.parse_args(list(argv))
+    add("file", nargs="?", type=Path, metavar="FILE", help="calibration file to look at")
+    add("--output", type=Path, metavar="FILE", help="calibration file to make, or to replace")
+    add("--pedestal", default="", metavar="MAPS", help="dark levels in ADU")
+    add(
+        "--rms",
+        default="",
+        metavar="MAPS",
+        help="their standard deviation in ADU, of all stages or of G0 alone; default: not known",
+    )
+    add(
+        "--gain",
+        default="",
+        metavar="MAPS",
+        help="gains in the units of --units, negative in G1 and G2",
+    )
+    add(
+        "--units",
+        default=PER_PHOTON,
+        choices=[PER_PHOTON, PER_KEV],
+        help="units of the gains; default %(default)s",
+    )
+    add(
+        "--energy",
+        type=float,
+        default=0.0,
+        metavar="KEV",
+        help="energy in keV of the photons of gains in ADU/photon; default: not known",
+    )
+    add(
+        "--mask",
+        default="",
+        metavar="MAPS",
+        help="bad pixels, ([modules,] 512, 1024), 0 = good; default: all are good that have a "
+        "gain in G0",
+    )
+    add(
+        "--modules",
+        type=int,
+        nargs="+",
+        default=[],
+        metavar="ID",
+        help="ids of the modules, in the order of the maps; default 0, 1...",
+    )
+    add(
+        "--valid-from",
+        default="",
+        metavar="DATE",
+        help="it is refused before, ISO 8601, in UTC if there is no zone; default: without limit",
+    )
+    add(
+        "--valid-until",
+        default="",
+        metavar="DATE",
+        help="it is refused afterwards, likewise; default: without limit",
+    )
+    add_conditions(parser, "As far as it is known")
+    return parser
 
+
+def _refuse_others(given: dict[str, Any]) -> None:
+    for name in given:
+        if name != "file":
+            raise ParamError(
+                f"a file is made with --output, and {given['file']} is only shown; leave one of "
+                "them out",
+                path=f"--{name.replace('_', '-')}",
+            )
+
+
+def _made(options: argparse.Namespace) -> Calibration:
+    if options.energy < 0:
+        raise ParamError(f"{options.energy:g} keV is not possible", path="--energy")
+    if options.energy and options.units == PER_KEV:
+        raise ParamError(
+            f"gains in {PER_KEV} are of no photon energy; leave the option out", path="--energy"
+        )
+    start, end = (
+        _date(getattr(options, name), f"--{name.replace('_', '-')}")
+        for name in ("valid_from", "valid_until")
+    )
+    if start and end and start >= end:
+        raise ParamError(
+            f"{options.valid_until} is not after --valid-from, {options.valid_from}",
+            path="--valid-until",
+        )
+    conditions = asked_conditions(options)
     pedestal = _maps(options.pedestal, "--pedestal")
     modules = len(pedestal)
     gain = _of_modules(_maps(options.gain, "--gain"), modules, "--gain")
@@ -55,10 +160,8 @@ def main(argv: Sequence[str]) -> int:
     ids = tuple(options.modules) or tuple(range(modules))
     if len(set(ids)) != modules or len(ids) != modules:
         raise ParamError(f"{modules} different ids are needed", path="--modules")
-    for name in ("valid_from", "valid_until"):
-        _check_date(getattr(options, name), f"--{name.replace('_', '-')}")
     unknown = np.where(np.isfinite(gain[:, 0]) & (gain[:, 0] != 0), 0, int(BadPixel.NO_GAIN))
-    calibration = Calibration(
+    return Calibration(
         module_ids=ids,
         pedestal=pedestal,
         pedestal_rms=rms,
@@ -69,11 +172,8 @@ def main(argv: Sequence[str]) -> int:
         date=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         valid_from=options.valid_from,
         valid_until=options.valid_until,
+        conditions=(conditions, conditions, conditions),
     )
-    save_calibration(calibration, options.output)
-    bad = np.count_nonzero(calibration.mask)
-    print(f"{options.output}: {modules} modules, {bad} pixels masked")
-    return 0
 
 
 def _maps(source: str, where: str) -> NDArray[np.float32]:
@@ -137,9 +237,8 @@ def _read(source: str, where: str) -> NDArray[Any]:
         raise ParamError(f"{source} cannot be read: {error}", path=where) from error
 
 
-def _check_date(text: str, where: str) -> None:
+def _date(text: str, where: str) -> datetime.datetime | None:
     try:
-        if text:
-            datetime.datetime.fromisoformat(text)
+        return moment(text) if text else None
     except ValueError as error:
         raise ParamError(f"{text!r} is no date of ISO 8601", path=where) from error

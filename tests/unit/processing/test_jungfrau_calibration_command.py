@@ -7,7 +7,8 @@ import pytest
 from lima2_core import cli
 from lima2_core.errors import ParamError
 from processing.jungfrau.calibration import PER_KEV, BadPixel, load_calibration
-from processing.jungfrau.calibration_command import main
+from processing.jungfrau.calibration_command import _parser, main
+from processing.jungfrau.conditions import Conditions
 
 
 @pytest.fixture
@@ -108,3 +109,66 @@ def test_it_is_a_command(capsys):
     cli.main(["--help"])
 
     assert f"  calibration {main.__doc__}" in capsys.readouterr().out
+
+
+def test_how_pedestals_were_taken_is_kept_and_shown(maps, capsys):
+    made = make(
+        maps,
+        *("--pedestal", f"{maps}::pedestal", "--gain", f"{maps}::gain", "--high-voltage", "120"),
+        *("--exposure", "12.5", "--high-gain", "on", "--speed", "full", "--temperature", "19"),
+    )
+    said = capsys.readouterr().out
+    main([str(maps.parent / "made.h5")])
+
+    assert made.conditions == (Conditions(12.5e-6, 120.0, True, "full", 19.0),) * 3
+    assert capsys.readouterr().out == said
+    assert "exposure time                   12.5 us  12.5 us  12.5 us\n" in said
+    assert "gains    ADU/photon\n" in said
+
+
+MAPS = ["--pedestal", "{maps}::pedestal", "--gain", "{maps}::gain"]
+
+
+@pytest.mark.parametrize(
+    ("words", "path"),
+    [
+        (["{folder}/made.h5", "--output", "{folder}/made.h5"], "--output"),
+        (["{folder}/made.h5", "--valid-from", "2024-01-01"], "--valid-from"),
+        (["{folder}/made.h5", "--temperature", "20"], "--temperature"),
+        (["{maps}"], "file"),
+        ([], "--output"),
+        (["--output", "{folder}/made.h5", "--gain", "{maps}::gain"], "--pedestal"),
+        (["--output", "{folder}/made.h5", "--pedestal", "{maps}::pedestal"], "--gain"),
+        (["--output", "{folder}/made.h5", *MAPS, "--exposure", "-1"], "--exposure"),
+        (["--output", "{folder}/made.h5", *MAPS, "--energy", "-1"], "--energy"),
+        (
+            ["--output", "{folder}/made.h5", *MAPS, "--units", PER_KEV, "--energy", "8"],
+            "--energy",
+        ),
+        (
+            [
+                "--output",
+                "{folder}/made.h5",
+                "--pedestal",
+                "{maps}::pedestal",
+                "--gain",
+                "{maps}::gain",
+                "--valid-from",
+                "2024-02-01",
+                "--valid-until",
+                "2024-01-01",
+            ],
+            "--valid-until",
+        ),
+    ],
+)
+def test_options_that_do_not_go_together_are_refused_by_name(maps, words, path):
+    with pytest.raises(ParamError) as refused:
+        main([word.format(maps=maps, folder=maps.parent) for word in words])
+
+    assert refused.value.path == path
+    assert not (maps.parent / "made.h5").exists()
+
+
+def test_every_option_is_explained():
+    assert [one.dest for one in _parser()._actions if not one.help] == []
