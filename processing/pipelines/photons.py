@@ -6,6 +6,7 @@ from lima2_core.data.geometry import Placement
 from lima2_core.errors import ParamError
 from lima2_core.flow.pipeline import INPUT, Lane
 from lima2_core.flow.plugin import BuildContext
+from processing.jungfrau.conditions import Conditions
 from processing.jungfrau.params import PedestalParams, PhotonsParams
 from processing.jungfrau.sinks import FollowSink, PedestalSink
 from processing.kernels.marks import Marks
@@ -23,7 +24,14 @@ def conversion(params: PhotonsParams, context: BuildContext, buffers: int) -> Co
         params = params.model_copy(update={"module_rows": rows_read(context)})
     place = context.placement
     origin = (place.row, place.col) if place is not None else (0, 0)
-    return ConvertPhotons(params, context.pools, buffers, part=part, origin=origin)
+    return ConvertPhotons(
+        params, context.pools, buffers, part=part, origin=origin, taken=conditions(context)
+    )
+
+
+def conditions(context: BuildContext) -> Conditions:
+    """How the frames of the run are taken, as far as its parameters tell."""
+    return Conditions.of_acquisition(context.acquisition.to_tree(), context.acq_id)
 
 
 def rows_read(context: BuildContext) -> int:
@@ -81,7 +89,7 @@ def dark_lanes(
                 f"{rows_read(context)}",
                 path="pedestal.enabled",
             )
-        sink = PedestalSink(pedestal, context.spec, photons.modules)
+        sink = PedestalSink(pedestal, context.spec, photons.modules, conditions(context))
         lanes.append(Lane("pedestal", sink, INPUT, _QUEUE))
     if convert is not None and photons.follow.enabled:
         follow = FollowSink(photons.follow, convert.pedestal_g0, convert.rms_g0, convert.follow)

@@ -15,6 +15,7 @@ from lima2_core.data.memory import PoolSet
 from lima2_core.errors import ParamError, PluginError
 from lima2_core.flow.task import Transform
 from processing.jungfrau.calibration import Calibration, load_calibration
+from processing.jungfrau.conditions import Conditions, remarks
 from processing.jungfrau.layout import Layout, load_layout
 from processing.jungfrau.module_ids import ModuleIdCheck
 from processing.jungfrau.params import PhotonsParams
@@ -47,6 +48,7 @@ class ConvertPhotons(Transform):
         part: which of how many equal parts of the detector the frames hold. With a layout, which
             is that of the whole detector, the result is the rectangle around their modules.
         origin: first row and column of the frames in those of the whole detector.
+        taken: how the frames are taken.
     """
 
     name = "convert_photons"
@@ -59,7 +61,9 @@ class ConvertPhotons(Transform):
         where: str = "photons",
         part: tuple[int, int] = (0, 1),
         origin: tuple[int, int] = (0, 0),
+        taken: Conditions | None = None,
     ) -> None:
+        self._taken = taken or Conditions()
         if not params.module_rows:
             params = params.model_copy(update={"module_rows": MODULE_ROWS})
         self._params = params
@@ -74,7 +78,9 @@ class ConvertPhotons(Transform):
 
     def resolve(self, spec: FrameSpec) -> FrameSpec:
         params = self._params
-        calibration = load_calibration(params.calibration_path, self._at("calibration_path"))
+        name, where = params.calibration_path, self._at("calibration_path")
+        calibration = load_calibration(name, where)
+        self._unlike = remarks(calibration.conditions, self._taken, name, where)
         chosen = self._chosen(calibration)
         self.module_ids = tuple(calibration.module_ids[n] for n in chosen)
         """Of the modules in the frames, in their order."""
@@ -124,7 +130,7 @@ class ConvertPhotons(Transform):
     @property
     def remarks(self) -> tuple[str, ...]:
         """What users should know before the start; once it is resolved."""
-        told = [f"photons are computed by {self.device}"]
+        told = [f"photons are computed by {self.device}", *self._unlike]
         masked = float(self.maps.hidden().mean())
         if masked > _MANY_MASKED:
             told.append(
