@@ -24,6 +24,7 @@ from collections.abc import Mapping, Sequence
 from lima2_core.clock import Clock
 from lima2_core.errors import ParamError
 from lima2_core.system.outputs import OutputPlugin, RunOutput, RunView, Survivors
+from processing.jungfrau.written import calibration_written
 from processing.outputs.master_plan import (
     SEGMENT_FRAMES,
     MasterFiles,
@@ -39,6 +40,8 @@ _MAIN = "frame"
 class MasterOutput(RunOutput):
     """A master for every source that a run saves; nothing, if it saves none.
 
+    It also names the calibration file that a run of dark frames leaves.
+
     Threads: as `RunOutput`; `survivors`, `results` and `trouble` from any thread.
     """
 
@@ -48,6 +51,8 @@ class MasterOutput(RunOutput):
         self._segment_frames = segment_frames
         self._clock = clock
         self._sources: dict[str, SourceMaster] = {}
+        self._run: RunView | None = None
+        self._calibration: tuple[str, ...] = ()
 
     def check(self, run: RunView) -> None:
         for saved in run.saved.values():
@@ -71,6 +76,7 @@ class MasterOutput(RunOutput):
         for source in sources.values():
             source.open()
         self._sources = sources
+        self._run = run
 
     def update(self) -> None:
         for source in self._sources.values():
@@ -79,13 +85,16 @@ class MasterOutput(RunOutput):
     def finish(self) -> None:
         for source in self._sources.values():
             source.finish()
+        if self._run is not None:
+            self._calibration = calibration_written(self._run.processing, self._run.acq_id)
 
     def survivors(self, source: str, receiver: int) -> Survivors | None:
         master = self._sources.get(source)
         return master.survivors(receiver) if master is not None else None
 
     def results(self) -> Sequence[str]:
-        return [path for source in self._sources.values() for path in source.results()]
+        masters = [path for source in self._sources.values() for path in source.results()]
+        return [*masters, *self._calibration]
 
     @property
     def trouble(self) -> str:

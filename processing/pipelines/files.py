@@ -15,6 +15,7 @@ from lima2_core.errors import ParamError
 from lima2_core.flow.pipeline import Lane, SavedSource
 from lima2_core.flow.plugin import BuildContext
 from lima2_core.flow.task import Reduction
+from processing.jungfrau.written import calibration_written
 from processing.kernels.marks import Marks
 from processing.params import SparseParams
 from processing.pipelines.spare import SpareFrames
@@ -190,7 +191,8 @@ class Files:
 
     def names(self) -> list[str]:
         """The files made so far."""
-        return [name for sink in self.sinks.values() for name in sink.files]
+        frames = (name for sink in self.sinks.values() for name in sink.files)
+        return [*frames, *calibration_written(self._processing, self._context.acq_id)]
 
 
 def _same_files(one: SavingParams, other: SavingParams) -> bool:
