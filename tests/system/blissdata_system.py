@@ -65,12 +65,21 @@ class PublishedSystem(contextlib.ExitStack):
         self.callback(self.control.close)
         self.callback(self.coordinator.close)
 
-    def begin(self, *, nb_frames, expo_us, folder="", prefix="scan", profiles=False):
+    def begin(
+        self,
+        *,
+        nb_frames,
+        expo_us,
+        folder="",
+        prefix="scan",
+        profiles=False,
+        mode="round_robin",
+    ):
         """Start an acquisition."""
         acquisition = {
             "acq": {"nb_frames": nb_frames, "expo_time": expo_us, "latency_time": 0},
             "det": {
-                "dispatch_mode": "round_robin",
+                "dispatch_mode": mode,
                 "dropped_frame_idx": 3,
                 "generator": {"gauss": {"peaks": [{"x0": 9, "y0": 9, "fwhm": 9, "max": 100}]}},
             },

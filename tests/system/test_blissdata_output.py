@@ -223,6 +223,22 @@ def test_a_reader_follows_a_run_and_reads_it_from_files_when_the_server_is_gone(
     assert scan.path == str(tmp_path / "scan_master.h5")
 
 
+def test_statistics_of_parts_are_published_as_those_of_whole_frames(redis, system):
+    for mode in ("round_robin", "partial_frame"):
+        run = system.begin(nb_frames=20, expo_us=1000, profiles=True, mode=mode)
+        wait_until(lambda run=run: run.phase in ENDED)
+
+    whole, parts = closed(redis, 2)
+
+    assert_complete(parts, 20)
+    assert parts.streams.keys() == whole.streams.keys()
+    for name in ("min", "max", "avg", "std", "sum"):
+        for stream in (f"roi0_{name}", f"profile0_{name}"):
+            made, wanted = parts.streams[stream][:], whole.streams[stream][:]
+            assert made.dtype == wanted.dtype
+            np.testing.assert_allclose(made, wanted, rtol=3e-7, err_msg=stream)
+
+
 def test_everything_of_a_scan_expires(redis, system):
     system.begin(nb_frames=10, expo_us=1000)
     (scan,) = closed(redis, 1)

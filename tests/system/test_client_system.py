@@ -170,6 +170,29 @@ def test_a_lost_frame_is_a_gap_in_frames_and_not_a_number_in_results(lima, tmp_p
     assert f"1 {Validity.DROPPED.words}" in run.verdict
 
 
+def test_records_of_parts_of_frames_are_those_of_whole_frames(lima):
+    across = {"topleft": {"x": 5, "y": 7}, "dimensions": {"x": 30, "y": 18}}
+    lima.params["processing.statistics"] = {"enabled": True, "rect_rois": [*REGIONS, across]}
+    lima.params["processing.profiles"] = {
+        "enabled": True,
+        "rois": [across, across],
+        "directions": ["horizontal", "vertical"],
+    }
+    results = []
+    for mode in ("round_robin", "partial_frame"):
+        run = lima.acquire({"acquisition.det.dispatch_mode": mode}, nb_frames=10)
+        results.append([run.results(name).all(timeout_s=10) for name in ("roi", "profiles")])
+
+    assert (run.ledger.receiver == -1).all()  # each has a part of every frame
+    for whole, parts in zip(*results, strict=True):
+        assert parts.dtype == whole.dtype
+        for name in ("frame_idx", "min", "max", "sum"):
+            assert np.array_equal(parts[name], whole[name])
+        for name in ("avg", "std"):
+            np.testing.assert_allclose(parts[name], whole[name], rtol=3e-7)
+    assert (results[1][0]["sum"][:, 2] > 0).all()
+
+
 def test_two_clients_read_the_same_run_at_the_same_time_and_take_nothing_from_each_other(
     site, lima
 ):

@@ -114,6 +114,53 @@ def test_what_never_came_reads_alike_however_frames_are_dealt_out(quad, tmp_path
         assert np.array_equal(partial[2 * ROWS :], numbered(3, 4, ROWS)[2 * ROWS :])
 
 
+@pytest.mark.parametrize("converts", [False, True])
+def test_regions_over_several_modules_have_the_same_records_in_parts(quad, tmp_path, converts):
+    def rect(x, y, width, height):
+        return {"topleft": {"x": x, "y": y}, "dimensions": {"x": width, "y": height}}
+
+    group = {"enabled": converts}
+    if converts:
+        group["calibration_path"] = saved(tmp_path, calibration(4))
+        group["device"] = "numpy"
+    statistics = {
+        "enabled": True,
+        "rect_rois": [rect(0, 0, 1024, 4 * ROWS), rect(250, 50, 300, 30), rect(9, 200, 99, 50)],
+        "arc_rois": [{"center": {"x": 500.3, "y": 127.6}, "r1": 20, "r2": 110.5}],
+    }
+    across = rect(100, 60, 300, 140)
+    profiles = {"enabled": True, "rois": [across] * 2, "directions": ["horizontal", "vertical"]}
+    changes = {"photons": group, "statistics": statistics, "profiles": profiles}
+    faults = ["drop:frame=3,module=1", "drop:frame=5"]
+
+    results = []
+    for mode in ("round_robin", "partial_frame"):
+        lima = lima_of(
+            quad,
+            {PROC + name: tree for name, tree in changes.items()},
+            dispatch_mode=mode,
+            **{"emulator.faults": faults},
+        )
+        run = lima.acquire(nb_frames=8, exposure_s=0.02)
+        assert np.flatnonzero(run.ledger.code).tolist() == [3, 5]
+        results.append([run.results(name).all(timeout_s=10) for name in ("roi", "profiles")])
+
+    there = [0, 1, 2, 4, 6, 7]
+    for whole, parts in zip(*results, strict=True):
+        for name in ("min", "max"):
+            assert np.array_equal(parts[name][there], whole[name][there])
+        for name in ("avg", "std", "sum"):
+            made, wanted = parts[name][there], whole[name][there]
+            assert np.allclose(made, wanted, rtol=1e-6, equal_nan=True)
+        assert np.isnan(parts["sum"][5]).all()
+    rois, lines = results[1]
+    # What would be incomplete without the lost module is marked; the rest is not.
+    assert np.isnan(rois["sum"][3]).tolist() == [True, True, False, True]
+    assert rois["sum"][3, 2] == results[0][0]["sum"][3, 2]
+    rows = np.isnan(lines["sum"][3, 300:])
+    assert rows.tolist() == [ROWS <= row < 2 * ROWS for row in range(60, 200)]
+
+
 @pytest.mark.parametrize(
     ("policy", "code"), [("keep", Validity.PARTIAL), ("discard", Validity.PACKET_LOSS)]
 )
