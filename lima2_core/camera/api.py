@@ -78,6 +78,16 @@ class CameraEnv:
     clock: Clock = field(default_factory=SystemClock)
 
 
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """Why a detector gives no more frames of an acquisition that nobody ended."""
+
+    reason: str
+    """In words that name the detector; it becomes part of the verdict of the run."""
+    certain: bool = True
+    """False where the detector may go on without its control: whether frames come decides."""
+
+
 class CameraControl(ABC):
     """The control part: configures and drives the detector.
 
@@ -134,6 +144,13 @@ class CameraControl(ABC):
     @abstractmethod
     def nb_frames_acquired(self) -> int:
         """Frames exposed to their end in the current or last acquisition."""
+
+    def failure(self) -> Failure | None:
+        """Why frames that are still due will not come; None if nothing is wrong.
+
+        Asked a few times a second while an acquisition goes on; must answer at once.
+        """
+        return None
 
     def release(self) -> None:
         """Let go of the detector for good; must be harmless at any time."""

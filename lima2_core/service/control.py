@@ -5,10 +5,11 @@ from __future__ import annotations
 import logging
 import queue
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from functools import partial
 from typing import Any
 
-from lima2_core.camera.api import CameraEnv, CameraLink, CameraPlugin
+from lima2_core.camera.api import CameraEnv, CameraLink, CameraPlugin, Failure
 from lima2_core.camera.params import AcquisitionParams
 from lima2_core.errors import CameraError, Lima2Error, ParamError, StateError
 from lima2_core.ids import AcqId
@@ -19,6 +20,9 @@ from lima2_core.state.control import Effect, Event, control_machine
 from lima2_core.state.device import AcqState
 
 log = logging.getLogger(__name__)
+
+LOOK_S = 0.1
+"""How often a detector that exposes is asked whether it still does."""
 
 _STATUS_WORDS = {
     AcqState.IDLE: "idle",
@@ -62,6 +66,7 @@ class ControlService:
         self._applied: AcquisitionParams | None = None
         self._acq_id: AcqId | None = None
         self._last_error: Lima2Error | None = None
+        self._doubt = ""
         self._mailbox = Mailbox(name)
 
     @property
@@ -178,6 +183,14 @@ class ControlService:
         return self._last_error
 
     @property
+    def doubt(self) -> str:
+        """Why the detector may give no more frames, where it is not certain; empty if all is well.
+
+        Who knows whether frames still come decides.
+        """
+        return self._doubt if self.state is AcqState.RUNNING else ""
+
+    @property
     def nb_frames_acquired(self) -> int:
         """Frames exposed to their end in the current or last acquisition."""
         return self._camera.nb_frames_acquired()
@@ -233,12 +246,36 @@ class ControlService:
         self._camera.check(self._requested)
         self._applied = self._camera.prepare(acq_id, self._requested, self._n_receivers())
         self._acq_id = acq_id
-        self._last_error = None
+        self._last_error, self._doubt = None, ""
         self._feed(Event.PREPARED)
 
     def _reset(self) -> None:
         self._feed(Event.RESET)
-        self._last_error = None
+        self._last_error, self._doubt = None, ""
+
+    def _look(self, acq_id: AcqId | None) -> None:
+        """See whether the detector still exposes, as long as it should."""
+        if self.state is not AcqState.RUNNING or self._acq_id != acq_id:
+            return
+        failure = self._failure()
+        if failure is not None and failure.certain:
+            log.warning("%s: %s", self.name, failure.reason)
+            self._last_error = CameraError(failure.reason)
+            with suppress(Lima2Error):  # that it does not stop either has been logged
+                self._feed(Event.FAILED)
+            return
+        if failure is not None and not self._doubt:
+            log.warning("%s: %s", self.name, failure.reason)
+        self._doubt = failure.reason if failure is not None else ""
+        self._mailbox.post(partial(self._look, acq_id), LOOK_S)
+
+    def _failure(self) -> Failure | None:
+        try:
+            return self._camera.failure()
+        except Exception as error:  # cameras are foreign code
+            log.debug("%s cannot be asked how it is", self.name, exc_info=error)
+            text = f"it cannot be asked how it is: {type(error).__name__}: {error}"
+            return Failure(text, certain=False)
 
     def _feed(self, event: Event) -> None:
         before = self.state
@@ -272,6 +309,7 @@ class ControlService:
     def _carry_out(self, effect: Effect) -> None:
         if effect is Effect.START:
             self._camera.start()
+            self._mailbox.post(partial(self._look, self._acq_id), LOOK_S)
         elif effect is Effect.TRIGGER:
             self._camera.trigger()
         elif effect is Effect.STOP:

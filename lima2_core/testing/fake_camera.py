@@ -17,6 +17,7 @@ from lima2_core.camera.api import (
     CameraReceiver,
     Capabilities,
     DetectorInfo,
+    Failure,
     FrameSource,
     Scalar,
     SourceRequest,
@@ -87,6 +88,8 @@ class FakeCamera:
         """Calls to the control part, in order."""
         self.broken: dict[str, Exception] = {}
         """What the named methods raise: of the control part, and ``open`` of a source."""
+        self.failure: Failure | None = None
+        """What the control part knows of a failure."""
         self.sources: list[FakeSource] = []
         """One for each run that was opened or only planned."""
         self.messages: list[CameraMessage] = []
@@ -167,6 +170,11 @@ class FakeControl(CameraControl):
 
     def nb_frames_acquired(self) -> int:
         return self._camera.calls.count("trigger")
+
+    def failure(self) -> Failure | None:
+        if "failure" in self._camera.broken:
+            raise self._camera.broken["failure"]
+        return self._camera.failure
 
     def _tell(self, what: str) -> None:
         self._camera.note(what)

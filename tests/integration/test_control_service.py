@@ -4,7 +4,7 @@ import time
 
 import pytest
 
-from lima2_core.camera.api import CameraEnv
+from lima2_core.camera.api import CameraEnv, Failure
 from lima2_core.camera.dispatch import Share
 from lima2_core.errors import BusyError, CameraError, ParamError, StateError
 from lima2_core.ids import AcqId
@@ -428,3 +428,58 @@ def test_a_control_and_two_receivers_take_an_acquisition_together(camera):
     assert lost == []
     assert sorted(sink.idxs for sink in pipeline.sinks) == [[0, 2, 4, 6], [1, 3, 5]]
     assert [message.kind for message in camera.messages] == ["start", "start"]
+
+
+# A detector that fails by itself
+
+
+def test_a_detector_that_dies_is_noticed_stopped_and_named(service, camera):
+    bring_to(service, camera, RUNNING)
+    told(service)
+    camera.failure = Failure("the detector died after 7 frames")
+
+    assert eventually(lambda: service.state is FAULT)
+
+    assert eventually(lambda: camera.calls == ["stop"])
+    assert str(service.last_error) == "the detector died after 7 frames"
+    assert eventually(lambda: told(service) == [FAULT])
+    service.reset()
+    service.prepare(B)
+    camera.failure = None
+    service.start()
+    assert service.state is RUNNING
+    assert service.last_error is None
+
+
+def test_that_a_dead_detector_does_not_stop_is_not_the_cause(service, camera, caplog):
+    bring_to(service, camera, RUNNING)
+    camera.broken["stop"] = BROKEN
+    camera.failure = Failure("the detector died")
+
+    assert eventually(lambda: service.state is FAULT)
+
+    assert eventually(lambda: "stop failed" in caplog.text)
+    assert str(service.last_error) == "the detector died"
+
+
+def test_a_doubt_about_the_detector_is_told_and_may_pass(service, camera):
+    bring_to(service, camera, RUNNING)
+    camera.failure = Failure("it does not answer", certain=False)
+    assert eventually(lambda: service.doubt == "it does not answer")
+
+    camera.failure = None
+
+    assert eventually(lambda: not service.doubt)
+    assert service.state is RUNNING
+    assert service.last_error is None
+
+
+def test_a_camera_that_cannot_say_how_it_is_leaves_a_doubt(service, camera):
+    bring_to(service, camera, RUNNING)
+    camera.broken["failure"] = ValueError("of what?")
+
+    assert eventually(lambda: "ValueError: of what?" in service.doubt)
+
+    assert service.state is RUNNING
+    service.stop()
+    assert service.doubt == ""
