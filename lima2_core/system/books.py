@@ -57,6 +57,8 @@ class Books:
         }
         self._told = [0] * n_receivers
         """One more than the highest frame that each receiver told of."""
+        self._seen = [0] * n_receivers
+        """The same, of frames of which something came to it."""
 
     def expected_of(self, name: str) -> int | None:
         """Frames of a source, or frames that give records to a stream; None if not known."""
@@ -78,7 +80,9 @@ class Books:
             rows = records[LEDGER]
             self.ledger.tell(receiver, rows)
             if len(rows):
-                self._told[receiver] = max(self._told[receiver], int(rows["frame_idx"].max()) + 1)
+                self._told[receiver] = max(self._told[receiver], _end_of(rows))
+                came = rows[rows["code"] != Validity.PACKET_LOSS]
+                self._seen[receiver] = max(self._seen[receiver], _end_of(came))
             for name, ledger in self.saved.items():
                 if self._layout.depth_of(name) == 1:  # gaps that no saved row stands for
                     ledger.tell(receiver, rows[rows["row"] < 0])
@@ -119,6 +123,7 @@ class Books:
         else:
             return
         ledger.recover(receiver, indices, found, codes)
+        self._seen[receiver] = max(self._seen[receiver], int(indices.max()) + 1)
         if source == self._main:
             kept = codes != Validity.VETO  # of frames that were not to be saved nothing is left
             self.ledger.recover(receiver, indices[kept], found[kept], codes[kept])
@@ -143,11 +148,22 @@ class Books:
             exact: whether it was asked at its end.
             gone: as for `settle`.
         """
+        self._end(max(exposed, *self._told), exposed, exact, gone)
+
+    def break_off(self, gone: Gone) -> None:
+        """Give every frame its class where the detector failed; nothing more will come.
+
+        It has sent no fewer frames than up to the last of which a receiver saw something: what is
+        missing of these was lost on its way, and what would have followed was never sent.
+        """
+        seen = max(self._seen)
+        self._end(seen, seen, True, gone, failed=True)
+
+    def _end(self, sent: int, exposed: int, exact: bool, gone: Gone, failed: bool = False) -> None:
         code = _gravest(gone)
         total = self._expected
         if total is None:
             total = max(self.ledger.highest, exposed if exact else 0)
-        sent = max(exposed, *self._told)
         for name, ledger in (("", self.ledger), *self.saved.items()):
             whole = name == "" or self._layout.depth_of(name) == 1
             end = total if whole else self.expected_of(name) or ledger.highest
@@ -156,6 +172,8 @@ class Books:
             ledger.end(end)
             if exact:  # what a lost receiver would have got, had it been exposed
                 ledger.revise(np.arange(border, end), code, Validity.NEVER_SENT)
+            if failed:
+                _part_at(ledger, border, end, gone, whole)
         for name, merger in self.mergers.items():
             due = self.ledger.last_sent()
             if self._layout.depth_of(name) > 1:
@@ -231,6 +249,23 @@ class Books:
         if coming:
             return min(coming)
         return max(0, max(following) - self._n + 1)
+
+
+def _end_of(rows: NDArray[Any]) -> int:
+    """One more than the highest frame that is told of."""
+    return int(rows["frame_idx"].max(initial=-1)) + 1
+
+
+def _part_at(ledger: Ledger, border: int, end: int, gone: Gone, whole: bool) -> None:
+    """Part what was lost from what was never sent, at the first frame that nobody saw.
+
+    Receivers that ended well left open what they did not see, or took it for lost. A sum that was
+    not made is no loss of its own: its frames tell.
+    """
+    if whole:
+        ledger.revise(np.arange(border), Validity.NEVER_SENT, Validity.PACKET_LOSS)
+    for code in {Validity.PACKET_LOSS, *gone.values()}:
+        ledger.revise(np.arange(border, end), code, Validity.NEVER_SENT)
 
 
 def _gravest(gone: Gone) -> Validity:

@@ -14,12 +14,14 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
-from lima2_core.errors import Lima2Error, NotAvailableError, ParamError, StateError
+from lima2_core.errors import Lima2Error, ParamError, StateError
 from lima2_core.ids import AcqId
 from lima2_core.service.events import RunFinished, RunsChanged, ServiceEvent, StateChanged
 from lima2_core.service.mailbox import Mailbox
 from lima2_core.state.device import AcqState
 from lima2_core.state.system import Effect, Event, Phase, PhaseEvent, system_machine
+from lima2_core.system.detector import failure_of
+from lima2_core.system.member import Member
 from lima2_core.system.output_thread import Outputs, OutputThread
 from lima2_core.system.outputs import RunOutput
 from lima2_core.system.ports import (
@@ -30,7 +32,8 @@ from lima2_core.system.ports import (
     RunPort,
     UnreachableError,
 )
-from lima2_core.system.run import Member, SystemOrder, SystemRun
+from lima2_core.system.run import SystemOrder, SystemRun
+from lima2_core.system.runs import Runs
 from lima2_core.system.team import PREPARE_S, STOP_S, Team
 from lima2_core.system.watch import RunFeed
 
@@ -42,9 +45,7 @@ CONCLUDE_S = 1.0
 """A detector that has not told by then how many frames it exposed is not waited for."""
 OUTPUTS_S = 5.0
 """Outputs that need longer after the end go on alone."""
-RUNS_KEPT = 3
 _IDS_KEPT = 100
-_ENDED = (Phase.DONE, Phase.INCOMPLETE, Phase.DISCARDED)
 
 
 class Coordinator:
@@ -72,9 +73,7 @@ class Coordinator:
         self._device_of = device_of
         self._team = Team(control, receivers)
         self._machine = system_machine(control.name)
-        self._runs: dict[AcqId, SystemRun] = {}
-        self._left: list[Outputs] = []
-        """Outputs of forgotten runs that are still at work."""
+        self._runs = Runs()
         self._current: SystemRun | None = None
         self._ours: deque[AcqId] = deque(maxlen=_IDS_KEPT)
         self._last_error: Lima2Error | None = None
@@ -134,7 +133,7 @@ class Coordinator:
     def close(self) -> None:
         """End; runs that are not over are left to their receivers."""
         self._mailbox.call(lambda: self._feed(Event.TERMINATE), ANSWER_S)
-        outputs = (*(run.outputs for run in self._runs.values()), *self._left)
+        outputs = self._runs.outputs
         for one in outputs:
             one.finish()
         until_s = time.monotonic() + 1.0
@@ -167,7 +166,7 @@ class Coordinator:
     @property
     def runs(self) -> tuple[SystemRun, ...]:
         """Runs that exist, oldest first."""
-        return tuple(self._runs.copy().values())
+        return self._runs.all
 
     def knows(self, acq_id: AcqId | None) -> bool:
         """Whether an acquisition was prepared here, and not by another client."""
@@ -179,14 +178,11 @@ class Coordinator:
         Raises:
             NotAvailableError: no such run.
         """
-        run = self._runs.get(acq_id)
-        if run is None:
-            raise NotAvailableError(f"there is no run {acq_id!r}", acq_id=acq_id)
-        return run
+        return self._runs.get(acq_id)
 
     def outputs(self, acq_id: AcqId) -> Sequence[OutputThread]:
         """The outputs of a run."""
-        run = self._runs.get(acq_id)
+        run = self._runs.find(acq_id)
         return run.outputs.threads if run is not None else ()
 
     @property
@@ -199,7 +195,7 @@ class Coordinator:
     def _prepare(self, order: SystemOrder, acq_id: AcqId) -> SystemRun:
         until_s = time.monotonic() + PREPARE_S
         self._machine.require(Event.PREPARED, "prepare")
-        if acq_id in self._runs:
+        if self._runs.find(acq_id) is not None:
             raise ParamError("an acquisition needs an id that was not used before", path="uuid")
         self._discard_prepared()
         try:
@@ -216,14 +212,16 @@ class Coordinator:
                 self._feed(Event.RESET)
             raise
         self._last_error = None
-        self._runs[acq_id] = self._current = run
+        self._runs.add(run)
+        self._current = run
         for watch, member in zip(self._team.watches, run.members, strict=True):
             watch.follow(
                 RunFeed(member.port, partial(run.take, watch.index), partial(run.lose, watch.index))
             )
         self._feed(Event.PREPARED)
-        self._retire()
-        self._tell(RunsChanged(tuple(self._runs)))
+        for old in self._runs.surplus:
+            self._forget(old)
+        self._tell(RunsChanged(self._runs.ids))
         return run
 
     def _assemble(
@@ -265,21 +263,12 @@ class Coordinator:
             run.outputs.abandon()
             self._team.give_back(run.acq_id)
 
-    def _retire(self) -> None:
-        for run in [run for run in self._runs.values() if run.phase in _ENDED][:-RUNS_KEPT]:
-            self._forget(run)
-
     def _erase(self, acq_id: AcqId) -> None:
-        run = self.run(acq_id)
-        if run.phase not in _ENDED:
-            raise NotAvailableError(f"run {acq_id} has not ended; it is {run.phase.value}")
-        self._forget(run)
-        self._tell(RunsChanged(tuple(self._runs)))
+        self._forget(self._runs.ended(acq_id))
+        self._tell(RunsChanged(self._runs.ids))
 
     def _forget(self, run: SystemRun) -> None:
-        del self._runs[run.acq_id]
-        self._left = [one for one in self._left if not one.done]
-        self._left.append(run.outputs)
+        self._runs.forget(run)
         self._team.erase(run.acq_id)
 
     def _feed(self, event: Event) -> None:
@@ -324,6 +313,9 @@ class Coordinator:
 
     def _fail(self, run: SystemRun, error: Lima2Error) -> None:
         run.fail(str(error))
+        self._fault(run, error)
+
+    def _fault(self, run: SystemRun, error: Lima2Error) -> None:
         if run is self._current:
             self._last_error = error
             self._feed(Event.FAILED)
@@ -354,6 +346,8 @@ class Coordinator:
 
     def _conclude(self, run: SystemRun, news: ControlStatus | Lima2Error | None) -> None:
         """Take what the detector says at its end, if it says anything."""
+        if news is not None and not run.exposed_known:
+            self._judge(run, news)
         run.note_exposed(news.nb_frames_acquired if isinstance(news, ControlStatus) else None)
         self._check(run)
 
@@ -368,7 +362,7 @@ class Coordinator:
 
     def _later(self, delay_s: float, run: SystemRun, then: Callable[[SystemRun], None]) -> None:
         """Do something with a run, unless it is forgotten by then: it is not kept for this."""
-        found = partial(self._runs.get, run.acq_id)
+        found = partial(self._runs.find, run.acq_id)
         self._mailbox.post(lambda: then(late) if (late := found()) is not None else None, delay_s)
 
     def _note_output(self, run: SystemRun) -> None:
@@ -388,12 +382,16 @@ class Coordinator:
 
     def _note_control(self, run: SystemRun, news: ControlStatus | Lima2Error) -> None:
         """Take what the detector says while it exposes."""
+        if run.phase is not Phase.RUNNING:
+            return
         if isinstance(news, ControlStatus):
-            if run.phase is not Phase.RUNNING:
-                return
-            run.exposed = news.nb_frames_acquired
-            if news.state is not AcqState.FAULT:
-                return
-            news = Lima2Error(f"{self.control.name}: {news.error}")
-        if run is self._current and self.state is AcqState.RUNNING:
-            self._fail(run, news)
+            run.exposed, run.doubt = news.nb_frames_acquired, news.doubt
+        self._judge(run, news)
+
+    def _judge(self, run: SystemRun, news: ControlStatus | Lima2Error) -> None:
+        """End a run whose detector has failed."""
+        if run is not self._current or run.broken_off:
+            return
+        if (error := failure_of(run, self.control.name, news)) is not None:
+            run.break_off(str(error))
+            self._fault(run, error)

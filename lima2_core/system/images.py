@@ -13,7 +13,8 @@ from lima2_core.ids import FrameIdx
 from lima2_core.system.entries import ledger_of
 from lima2_core.system.layout import INPUT_SOURCE
 from lima2_core.system.ledger import OPEN, Ledger
-from lima2_core.system.run import Member, SystemRun
+from lima2_core.system.member import Member
+from lima2_core.system.run import SystemRun
 
 _MAIN = "frame"
 _LAST = 256

@@ -122,6 +122,7 @@ class LocalControl:
             self._service.nb_frames_acquired,
             str(error) if error is not None else "",
             self._service.acq_id,
+            self._service.doubt,
         )
 
     def detector_info(self) -> Mapping[str, Any]:

@@ -169,6 +169,8 @@ class ControlStatus:
     error: str = ""
     acq_id: AcqId | None = None
     """What it was prepared for last, by whomever; None if never."""
+    doubt: str = ""
+    """Why it may give no more frames, where it is not certain."""
 
 
 class ControlPort(Protocol):

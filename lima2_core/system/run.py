@@ -18,6 +18,7 @@ from lima2_core.state.system import Effect, Phase, PhaseEvent, phase_machine
 from lima2_core.system.books import Books, left_open
 from lima2_core.system.layout import Layout, layout_of
 from lima2_core.system.ledger import Ledger
+from lima2_core.system.member import Member
 from lima2_core.system.notes import Notes
 from lima2_core.system.output_thread import Outputs
 from lima2_core.system.outputs import RunView, SavedView, Survivors
@@ -26,14 +27,10 @@ from lima2_core.system.ports import (
     RunDescription,
     RunNews,
     RunOrder,
-    RunPort,
-    RunStatus,
     UnreachableError,
 )
 
 log = logging.getLogger(__name__)
-
-_ACQUIRING = ("prepared", "running")
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,37 +52,6 @@ class SystemOrder:
             for name, group in self.processing.items()
         }
         return RunOrder(acq_id, self.acquisition, processing, self.deferred)
-
-
-@dataclass(slots=True)
-class Member:
-    """One receiver in one run."""
-
-    name: str
-    port: RunPort
-    status: RunStatus | None = None
-    lost: str = ""
-    """Why it is lost; empty if it is not."""
-    asked_s: float = 0.0
-    """When it was heard last."""
-
-    @property
-    def ended(self) -> bool:
-        """Nothing more will come from it."""
-        return bool(self.lost) or (self.status is not None and self.status.finished)
-
-    @property
-    def acquiring(self) -> bool:
-        """Whether it may still take frames."""
-        return not self.lost and (self.status is None or self.status.state in _ACQUIRING)
-
-    def flushed(self, source: str) -> int:
-        """Rows of a saved source that are safe in its files."""
-        return self.status.flushed.get(source, 0) if self.status is not None else 0
-
-    def counter(self, name: str) -> int:
-        """A counter of its pipeline."""
-        return self.status.counters.get(name, 0) if self.status is not None else 0
 
 
 class SystemRun:
@@ -123,6 +89,10 @@ class SystemRun:
         """Whether it was told to end early."""
         self.exposed_known = False
         """Whether it was asked at its end, or cannot be."""
+        self.doubt = ""
+        """Why the detector may give no more frames, as far as it was asked."""
+        self.moved_s = 0.0
+        """When a receiver took frames last, or when it was started."""
         self.notes = Notes(acq_id)
         """What clients attach to it while it is alive."""
         self._times = _Times()
@@ -131,6 +101,8 @@ class SystemRun:
         self._phase = phase_machine(acq_id)
         self._lock = threading.Lock()
         self._failed = False
+        self.broken_off = False
+        """Whether its detector gave no more frames, though nobody ended it."""
         self._exact = False
         self.view = self._view(applied, detector, device)
         self.outputs = Outputs((), self.view, lambda: None)
@@ -148,6 +120,7 @@ class SystemRun:
     def note_start(self) -> None:
         """It is started now."""
         self._times.started_wall_s = time.time()
+        self.moved_s = time.monotonic()
         self.feed(PhaseEvent.START)
 
     def feed(self, event: PhaseEvent) -> None:
@@ -168,8 +141,11 @@ class SystemRun:
                 return
             self._books.tell(receiver, news.records)
             first_error = news.status.error and not (member.status and member.status.error)
+            before = member.status.received if member.status is not None else 0
             member.status = news.status
             member.asked_s = time.monotonic()
+            if news.status.received > before:
+                self.moved_s = member.asked_s
             if first_error:
                 self.causes.append(f"{member.name}: {news.status.error}")
             self._books.settle(self._gone())
@@ -192,6 +168,12 @@ class SystemRun:
             self._failed = True
             if reason not in self.causes:
                 self.causes.append(reason)
+
+    def break_off(self, reason: str) -> None:
+        """Note that its detector gives no more frames, though nobody ended it, and why."""
+        self.fail(reason)
+        with self._lock:
+            self.broken_off = True
 
     def check_outputs(self) -> None:
         """Give up the run if one of its outputs refuses it.
@@ -266,11 +248,18 @@ class SystemRun:
                     code = Validity.CRASH if member.lost else gone[receiver]
                     row = member.flushed(name) if found is None else found.rows
                     self._books.strike(receiver, name, row, code)
-            if self.expected is not None and self._ran_to_its_end:
+            if self.broken_off:
+                self._books.break_off(gone)
+            elif self.expected is not None and self._ran_to_its_end:
                 # Whatever the detector counts: some count late, and this one may be gone.
                 self._books.end(self.expected, True, gone)
             else:
                 self._books.end(self.exposed, self._exact, gone)
+
+    @property
+    def short(self) -> bool:
+        """Whether the receivers have fewer frames than were asked for."""
+        return self.expected is None or self.received < self.expected
 
     @property
     def _ran_to_its_end(self) -> bool:

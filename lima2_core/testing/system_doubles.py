@@ -218,13 +218,15 @@ class ScriptedControl:
         self.exposed = 0
         """Frames it says it has exposed."""
         self.error = ""
+        self.doubt = ""
+        """Why it says that it may give no more frames."""
         self.triggers = 0
         self._acq_id = AcqId("")
 
     def prepare(self, acq_id: AcqId, acquisition: Mapping[str, Any]) -> Mapping[str, Any]:
         self.manners.meet("prepare")
         self._acq_id = acq_id
-        self.state, self.exposed = AcqState.PREPARED, 0
+        self.state, self.exposed, self.doubt = AcqState.PREPARED, 0, ""
         return acquisition
 
     def start(self) -> None:
@@ -255,7 +257,7 @@ class ScriptedControl:
 
     def status(self) -> ControlStatus:
         self.manners.meet("status")
-        return ControlStatus(self.state, self.exposed, self.error, self._acq_id)
+        return ControlStatus(self.state, self.exposed, self.error, self._acq_id, self.doubt)
 
     def detector_info(self) -> Mapping[str, Any]:
         self.manners.meet("detector_info")

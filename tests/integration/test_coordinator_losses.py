@@ -11,6 +11,7 @@ from lima2_core.errors import (
     NotAvailableError,
 )
 from lima2_core.state.system import Phase
+from lima2_core.system import detector
 from lima2_core.system.outputs import Survivors
 from lima2_core.testing.doubles import eventually
 from lima2_core.testing.system_doubles import ScriptedOutput
@@ -226,10 +227,13 @@ def test_a_detector_that_fails_ends_the_run_with_its_cause(system):
 def test_a_detector_that_is_gone_ends_the_run(system):
     run = system.begin(order(10))
     system.receivers[0].run.tell(rows(0, 2))
+    assert eventually(lambda: run.ledger.highest == 3)
     system.control.manners.dead = True
 
     assert comes_to(run, Phase.INCOMPLETE)
-    assert "control is gone" in run.verdict()
+    assert run.verdict() == (
+        "2 of 10 frames are valid; 1 packet loss, 7 never sent (control is gone)"
+    )
     system.control.manners.dead = False
     assert works(system)
 
@@ -271,3 +275,75 @@ def test_frames_that_the_detector_did_not_expose_were_not_lost_with_a_receiver(m
     assert comes_to(run, Phase.INCOMPLETE)
     lost = "RECEIVER_LOST"
     assert codes(run.ledger, 10) == ["VALID", lost, lost, "VALID", lost, *["NEVER_SENT"] * 5]
+
+
+def test_a_detector_of_which_the_receivers_hear_first_has_failed_all_the_same(system):
+    run = system.begin(order(10))
+    told = np.concatenate([rows(0, 2), gaps(4, 6, 8, code=Validity.PACKET_LOSS)])
+    for receiver, news in zip(system.receivers, (told, rows(1)), strict=True):
+        receiver.run.tell(news)
+        receiver.run.change(received=2)
+    system.control.fail("the emulated detector died")
+    system.finish()
+
+    assert comes_to(run, Phase.INCOMPLETE)
+    assert system.state is FAULT
+    assert str(system.coordinator.last_error) == "control: the emulated detector died"
+    assert run.verdict() == (
+        "3 of 10 frames are valid; 7 never sent (control: the emulated detector died)"
+    )
+    assert works(system)
+
+
+def test_what_becomes_of_a_detector_that_has_sent_all_does_not_matter(system):
+    run = system.begin(order(4))
+    for k, receiver in enumerate(system.receivers):
+        receiver.run.tell(rows(k, k + 2))
+        receiver.run.change(received=2)
+    assert eventually(lambda: run.received == 4)
+    system.control.fail("it died")
+    system.finish()
+
+    assert comes_to(run, Phase.DONE)
+    assert run.verdict() == "all 4 frames are valid"
+    assert system.state is IDLE
+
+
+def test_a_detector_that_may_be_lost_goes_on_as_long_as_its_frames_come(system, monkeypatch):
+    monkeypatch.setattr(detector, "SILENCE_S", 0.3)
+    run = system.begin(order(10))
+    system.control.doubt = "it does not answer"
+    for idx in range(8):
+        system.receivers[0].run.change(received=idx + 1)
+        assert eventually(lambda count=idx + 1: run.received == count)
+    assert eventually(lambda: run.doubt != "")
+    assert run.phase is Phase.RUNNING
+    for k, receiver in enumerate(system.receivers):
+        receiver.run.tell(rows(*range(k, 8, 2)))
+
+    assert comes_to(run, Phase.INCOMPLETE)
+    assert system.state is FAULT
+    assert run.verdict() == ("8 of 10 frames are valid; 2 never sent (control: it does not answer)")
+    assert works(system)
+
+
+def test_frames_that_do_not_come_of_a_detector_that_may_be_lost_were_never_sent(system):
+    run = system.begin(order(4))
+    system.receivers[0].run.tell(rows(0))
+    system.receivers[0].run.change(received=1)
+    system.receivers[1].run.tell(gaps(1, 3, code=Validity.PACKET_LOSS))
+    system.control.doubt = "it does not answer"
+    system.finish()
+
+    assert comes_to(run, Phase.INCOMPLETE)
+    assert run.verdict() == ("1 of 4 frames is valid; 3 never sent (control: it does not answer)")
+
+
+def test_a_stop_is_no_failure_of_a_detector_that_does_not_answer(system):
+    run = system.begin(order(4))
+    system.control.doubt = "it does not answer"
+    system.coordinator.stop()
+
+    assert comes_to(run, Phase.DONE)
+    assert run.verdict() == "0 of 4 frames are valid; 4 never sent"
+    assert system.state is IDLE

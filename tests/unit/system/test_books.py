@@ -538,3 +538,93 @@ def test_records_of_sums_of_parts_are_put_together():
 
     desk.books.end(8, True, {0: NEVER, 1: LOST})
     assert desk.records() == [-4]
+
+
+# A detector that fails
+
+
+def failed(desk, gone=None):
+    """Close the books on it; all receivers end well if nothing else is said."""
+    gone = gone or dict.fromkeys(range(2), NEVER)
+    desk.books.settle(gone)
+    desk.books.break_off(gone)
+    assert desk.ledger.summary().adds_up
+
+
+@pytest.mark.parametrize("make", [Desk, dynamic])
+def test_the_last_frame_that_anybody_saw_parts_what_was_lost_from_what_was_never_sent(make):
+    desk = make(10, saved=["frame"])
+    desk.tell(0, rows(0, 4))
+    desk.tell(1, rows(1))
+
+    failed(desk)
+
+    lost, never = "PACKET_LOSS", "NEVER_SENT"
+    expected = ["VALID", "VALID", lost, lost, "VALID", *[never] * 5]
+    assert desk.codes(10) == desk.codes(10, desk.books.saved["frame"]) == expected
+    assert desk.records()[:5] == [0, 1, -3, -4, 4]
+
+
+def test_what_was_taken_for_lost_at_the_end_was_never_sent():
+    desk = Desk(8, saved=["frame"])
+    tail = np.concatenate([rows(0), gaps(2, 4, 6, code=Validity.PACKET_LOSS)])
+    desk.tell(0, tail)
+    desk.tell(1, np.concatenate([rows(1), gaps(3, code=Validity.OVERRUN)]))
+
+    failed(desk)
+
+    seen = ["VALID", "VALID", "PACKET_LOSS", "OVERRUN"]
+    assert desk.codes(8) == desk.codes(8, desk.books.saved["frame"]) == seen + ["NEVER_SENT"] * 4
+
+
+def test_of_parts_the_one_that_saw_most_decides():
+    desk = Desk(6, strips=True)
+    desk.tell(0, rows(0, 1, 2, 3))
+    desk.tell(1, np.concatenate([rows(0), gaps(1, 2, code=Validity.PACKET_LOSS)]))
+    desk.tell(0, gaps(4, code=Validity.PACKET_LOSS))
+
+    failed(desk)
+
+    assert desk.codes(6) == ["VALID", *["PARTIAL"] * 3, "NEVER_SENT", "NEVER_SENT"]
+
+
+def test_a_lost_receiver_has_lost_only_what_was_sent():
+    desk = Desk(8)
+    desk.tell(0, rows(0, 2, 4))
+    desk.tell(1, rows(1), gone={1: LOST})
+
+    failed(desk, {0: FAULT, 1: LOST})
+
+    there = ["VALID", "VALID", "VALID", "RECEIVER_LOST", "VALID"]
+    assert desk.codes(8) == there + ["NEVER_SENT"] * 3
+
+
+def test_an_endless_run_ends_with_the_last_frame_of_a_detector_that_failed():
+    desk = Desk(ENDLESS)
+    desk.tell(0, rows(0, 2))
+    desk.tell(1, rows(1))
+
+    failed(desk)
+
+    assert desk.codes(3) == ["VALID"] * 3
+    assert desk.ledger.expected == 3
+
+
+def test_nothing_of_a_detector_that_failed_at_once_was_sent():
+    desk = Desk(4)
+
+    failed(desk)
+
+    assert desk.codes(4) == ["NEVER_SENT"] * 4
+
+
+def test_sums_that_nobody_made_of_a_detector_that_failed_are_no_losses():
+    desk = Desk(16, depth=4, saved=["frame"])
+    desk.tell(0, rows(0, 2, 4, 6, 8), records=False, saved=False)
+    desk.tell(1, rows(1, 3, 5), records=False, saved=False)
+    desk.books.tell(0, {SUMS: sums(0), ROWS + "frame": rows(0)})
+
+    failed(desk)
+
+    assert desk.codes(10)[5:] == ["VALID", "VALID", "PACKET_LOSS", "VALID", "NEVER_SENT"]
+    assert desk.codes(4, desk.books.saved["frame"]) == ["VALID"] + ["NEVER_SENT"] * 3
