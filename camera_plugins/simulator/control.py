@@ -6,7 +6,8 @@ import math
 
 from camera_plugins.simulator.params import SimulatorParams
 from camera_plugins.simulator.view import view_of
-from lima2_core.camera.api import CameraEnv, CameraLink, Capabilities, DetectorInfo
+from lima2_core.camera.api import CameraEnv, CameraLink, Capabilities, DetectorInfo, Failure
+from lima2_core.camera.exposures import ENDLESS
 from lima2_core.camera.paced import PacedControl
 from lima2_core.camera.params import AcquisitionParams
 from lima2_core.errors import CameraError
@@ -51,6 +52,12 @@ def _edge_period_s(env: CameraEnv) -> float:
     return period_s
 
 
+def life_of(params: AcquisitionParams) -> int:
+    """Frames that the detector exposes before it dies."""
+    dead_after = params.det.dead_after_frames if isinstance(params, SimulatorParams) else 0
+    return dead_after or ENDLESS
+
+
 class SimulatorControl(PacedControl):
     """A detector that is always ready and exact to the microsecond."""
 
@@ -75,3 +82,17 @@ class SimulatorControl(PacedControl):
         if not isinstance(params, SimulatorParams):
             raise TypeError(f"the simulator takes SimulatorParams, not {type(params).__name__}")
         view_of(params.img, *self._size)
+
+    def failure(self) -> Failure | None:
+        run = self._run
+        if run is None or run.started_s is None or run.nb_final is not None:
+            return None
+        exposed = self._exposed(run)
+        if exposed < self._most(run.params) or exposed == run.params.acq.nb_frames:
+            return None
+        return Failure(
+            f"the simulated detector died after {exposed} frames, as det.dead_after_frames asks"
+        )
+
+    def _most(self, params: AcquisitionParams) -> int:
+        return min(super()._most(params), life_of(params))

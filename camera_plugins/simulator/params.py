@@ -79,6 +79,8 @@ class SimulatorDetParams(ParamsModel):
     """This frame is lost in the detector; 0 = none."""
     failed_frame_idx: int = Field(default=0, ge=0)
     """The detector fails at this frame; 0 = never."""
+    dead_after_frames: int = quantity("frames", default=0, ge=0)
+    """The detector dies once it has exposed so many; 0 = never."""
     dispatch_mode: DispatchMode = "round_robin"
     """How frames are dealt out to several receivers; partial_frame: each gets a strip of all."""
 

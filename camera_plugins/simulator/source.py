@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,7 +10,7 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from camera_plugins.simulator.control import detector_size
+from camera_plugins.simulator.control import detector_size, life_of
 from camera_plugins.simulator.params import GeneratorParams, SimulatorParams
 from camera_plugins.simulator.patterns import draw, nb_images
 from camera_plugins.simulator.view import View, view_of
@@ -121,6 +122,8 @@ class SimulatorSource(PacedSource):
         self._receiver = receiver
         self._params = params
         self._share = request.share
+        self._life = life_of(params)
+        """Frames that the detector exposes before it dies."""
         self._images: Sequence[Image] = ()
 
     def resolve(self) -> FrameSpec:
@@ -170,6 +173,14 @@ class SimulatorSource(PacedSource):
                 path="det.dispatch_mode",
             )
         return view.strip(*self._share.strip(rows))
+
+    def _ready(self, now_s: float) -> int:
+        return min(super()._ready(now_s), self._life)
+
+    def _next_event_s(self) -> float:
+        if self._next >= self._life and self._interrupted_s is None:
+            return math.inf  # who waits for a dead detector is told when it is known
+        return super()._next_event_s()
 
     def _take(self, ready: int) -> list[Frame | Gap]:
         det = self._params.det

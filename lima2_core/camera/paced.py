@@ -200,10 +200,14 @@ class PacedControl(CameraControl):
             return 0
         return self._exposed(run) if run.nb_final is None else run.nb_final
 
+    def _most(self, params: AcquisitionParams) -> int:
+        """Frames that it can expose in an acquisition."""
+        return params.acq.nb_frames or ENDLESS
+
     def _exposed(self, run: _Run, in_s: float = 0.0) -> int:
         """Frames exposed to their end by now, or ``in_s`` from now."""
         ended = run.exposures.ended(self._clock.now_s() + in_s)
-        return min(ended, run.params.acq.nb_frames or ENDLESS)
+        return min(ended, self._most(run.params))
 
     def _tell(self, run: _Run, kind: str, values: Mapping[str, Scalar]) -> None:
         self._link.broadcast(CameraMessage(run.acq_id, kind, values))

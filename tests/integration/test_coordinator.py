@@ -229,6 +229,25 @@ def test_a_detector_that_fails_at_one_receiver_leaves_the_frames_of_the_other(sy
     assert system.acquire(acquisition(20)).phase is Phase.DONE
 
 
+@pytest.mark.parametrize("nb_frames", [1000, 0], ids=["finite", "endless"])
+@pytest.mark.parametrize("mode", [*MODES, "partial_frame"])
+def test_frames_after_the_death_of_the_detector_were_never_sent(system, tmp_path, mode, nb_frames):
+    det = pattern(dead_after_frames=15, dispatch_mode=mode)
+    run = system.acquire(acquisition(nb_frames, det=det, saving=saving(tmp_path)))
+
+    assert run.phase is Phase.INCOMPLETE
+    assert system.coordinator.state is AcqState.FAULT
+    cause = "control: the simulated detector died after 15 frames, as det.dead_after_frames asks"
+    assert str(system.coordinator.last_error) == cause
+    never = {"NEVER_SENT": nb_frames - 15} if nb_frames else {}
+    assert counts(run.ledger) == {"VALID": 15, **never}
+    assert codes(run.ledger, 15) == ["VALID"] * 15
+    assert run.verdict().endswith(f"({cause})")
+    assert run.view.verdict() == run.verdict()
+    assert codes(run.view.saved["frame"].ledger, 15) == ["VALID"] * 15
+    assert system.acquire(acquisition(20)).phase is Phase.DONE
+
+
 def test_a_task_that_fails_costs_the_frames_behind_it(system):
     failing = {"class_name": "LimaProcessingFailing", "failed_frame_idx": 4}
     run = system.acquire(acquisition(20, **failing))

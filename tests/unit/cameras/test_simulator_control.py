@@ -60,6 +60,7 @@ def test_the_defaults_are_those_of_the_contract():
         "dropped_frame_idx": 0,
         "failed_frame_idx": 0,
         "dispatch_mode": "round_robin",
+        "dead_after_frames": 0,  # of ours
     }
 
 
@@ -229,3 +230,29 @@ def test_the_status_tells_what_the_detector_does(control):
     assert states == ["idle", "armed", "acquiring", "stopped", "idle"]
     assert 20 < control.status()["temperature"] < 30
     assert 30 < control.status()["humidity"] < 50
+
+
+def test_a_detector_dies_where_it_is_asked_to(control, clock, link):
+    control.prepare(ACQ, make_params({"nb_frames": 10}, det={"dead_after_frames": 4}), 1)
+    assert control.failure() is None
+    control.start()
+    clock.advance(0.0145)
+    assert (control.nb_frames_acquired(), control.failure() is None) == (3, True)
+    clock.advance(1.0)
+
+    assert control.nb_frames_acquired() == 4
+    assert control.failure().reason == (
+        "the simulated detector died after 4 frames, as det.dead_after_frames asks"
+    )
+    assert control.failure().certain
+    control.stop()
+    assert link.messages[-1].values == {"nb_exposed": 4}
+    assert control.failure() is None
+
+
+def test_a_detector_that_has_exposed_all_is_not_missed(control, clock):
+    control.prepare(ACQ, make_params({"nb_frames": 4}, det={"dead_after_frames": 4}), 1)
+    control.start()
+    clock.advance(1.0)
+
+    assert control.failure() is None

@@ -335,6 +335,25 @@ def test_a_failing_frame_fails_its_receiver_after_the_frames_before(make_rig):
             rig.sources[1].next_frames(0)
 
 
+@pytest.mark.parametrize("mode", ["round_robin", "partial_frame"])
+def test_of_a_dead_detector_nothing_comes_until_it_is_known(make_rig, mode):
+    det = {"dead_after_frames": 5, "dispatch_mode": mode}
+    rig = make_rig(make_params({"nb_frames": 8}, det), n_receivers=2)
+    rig.control.start()
+    rig.clock.advance(1.0)
+
+    given = [[frame.idx for frame in source.next_frames(0.5)] for source in rig.sources]
+    assert given == ([[0, 2, 4], [1, 3]] if mode == "round_robin" else [[*range(5)]] * 2)
+    asked_s = rig.clock.now_s()
+    assert rig.source.next_frames(0.5) == []
+    assert rig.clock.now_s() == asked_s + 0.5
+    rig.control.stop()
+
+    for source in rig.sources:
+        with pytest.raises(EndOfFrames):
+            source.next_frames(0.5)
+
+
 def test_frame_zero_is_neither_dropped_nor_failed(make_rig):
     rig = make_rig(make_params({"nb_frames": 1}, {"dropped_frame_idx": 0, "failed_frame_idx": 0}))
     rig.control.start()
