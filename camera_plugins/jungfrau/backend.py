@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from camera_plugins.jungfrau.installation import Entry
 from camera_plugins.jungfrau.params import JungfrauParams
-from lima2_core.camera.api import Scalar
+from lima2_core.camera.api import Failure, Scalar
 from lima2_core.ids import AcqId
 
 _RANGE_BITS = 24
@@ -108,6 +108,10 @@ class Backend(ABC):
     @abstractmethod
     def nb_exposed(self) -> int:
         """Frames exposed in the present or last acquisition, as far as is known."""
+
+    @abstractmethod
+    def failure(self) -> Failure | None:
+        """Why frames that are due after a start will not come; None if nothing is wrong."""
 
     @abstractmethod
     def close(self) -> None:

@@ -29,6 +29,7 @@ from lima2_core.camera.api import (
     CameraMessage,
     Capabilities,
     DetectorInfo,
+    Failure,
     Scalar,
 )
 from lima2_core.camera.paced import check_against
@@ -50,6 +51,7 @@ class _Run:
     setup: Setup
     started: bool = False
     stopped: bool = False
+    failed: bool = False
     triggers: int = 0
 
 
@@ -161,9 +163,9 @@ class JungfrauControl(CameraControl):
         exposed = UNKNOWN
         try:
             known = self._backend.stop()
-            exposed = UNKNOWN if known is None else known
-            self._exposed = self._backend.nb_exposed() if known is None else known
+            exposed = UNKNOWN if known is None or run.failed else known
         finally:
+            self._exposed = self._backend.nb_exposed() if exposed == UNKNOWN else exposed
             # Whatever the detector says, receivers need not wait for more.
             self._tell(run, "stop", {"nb_exposed": exposed})
 
@@ -179,6 +181,15 @@ class JungfrauControl(CameraControl):
         if run is None or run.stopped:
             return self._exposed
         return self._backend.nb_exposed() if run.started else 0
+
+    def failure(self) -> Failure | None:
+        run = self._run
+        if run is None or not run.started or run.stopped:
+            return None
+        failure = self._backend.failure()
+        # Whatever such a detector counted, nobody knows what of it was sent.
+        run.failed = failure is not None
+        return failure
 
     def _tell(self, run: _Run, kind: str, values: Mapping[str, Scalar]) -> None:
         self._link.broadcast(CameraMessage(run.acq_id, kind, values))

@@ -6,6 +6,7 @@ import contextlib
 import json
 import mmap
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -20,7 +21,7 @@ from camera_plugins.jungfrau.faults import FaultMix, FaultRule
 from camera_plugins.jungfrau.installation import Installation
 from camera_plugins.jungfrau.params import EmulatorParams, JungfrauParams
 from camera_plugins.jungfrau.wire import DaqInfo
-from lima2_core.camera.api import Scalar
+from lima2_core.camera.api import Failure, Scalar
 from lima2_core.errors import BusyError, CameraError, ParamError
 
 _ANSWER_S: Final = 2.0
@@ -50,7 +51,9 @@ class EmulatorBackend(Backend):
         self._process: subprocess.Popen[bytes] | None = None
         self._control: socket.socket | None = None
         self._shared: mmap.mmap | None = None
-        self._per_trigger = 0
+        self._words: str | None = None
+        """How the process ended; None as long as that is not known."""
+        self._frames = self._per_trigger = 0
         self._ready = self._started = False
         self._exposed = 0
         self._late_since_s: float | None = None
@@ -91,6 +94,7 @@ class EmulatorBackend(Backend):
         if "error" in answer:
             raise ParamError(answer["error"], path=answer["path"] or "properties.udp_addresses")
         acq = setup.params.acq
+        self._frames = acq.nb_frames or ENDLESS
         self._per_trigger = 0 if acq.trigger_mode == "internal" else acq.nb_frames_per_trigger
         self._ready, self._started = True, False
         return setup.params
@@ -104,6 +108,7 @@ class EmulatorBackend(Backend):
 
     def stop(self) -> int | None:
         if self._ready:
+            self._exposed = self.nb_exposed()
             self._ready = False
             self._exposed = int(self._ask({"do": "stop"}, "stop")["exposed"])
         return self._exposed
@@ -113,6 +118,18 @@ class EmulatorBackend(Backend):
         if not self._ready or shared is None:
             return self._exposed
         return int.from_bytes(shared[:8], sys.byteorder)
+
+    def failure(self) -> Failure | None:
+        process = self._process
+        if not self._ready or process is None or process.poll() is None:
+            return None
+        exposed = self.nb_exposed()
+        if exposed >= self._frames:
+            return None
+        of_all = f" of {self._frames}" if self._frames != ENDLESS else ""
+        return Failure(
+            f"the emulated detector died after {exposed}{of_all} frames{self._how_it_ended()}"
+        )
 
     def close(self) -> None:
         self._ready = False
@@ -195,7 +212,7 @@ class EmulatorBackend(Backend):
                 )
         finally:
             os.close(memory)
-        self._control = near
+        self._control, self._words = near, None
 
     def _prepared(self) -> dict[str, Any]:
         """The answer to a request to prepare.
@@ -268,14 +285,23 @@ class EmulatorBackend(Backend):
         return answer
 
     def _last_words(self) -> str:
-        if self._process is None or self._process.stderr is None:
+        if self._process is None:
             return "it is not prepared"
         try:
             self._process.wait(_END_S)
         except subprocess.TimeoutExpired:
             return "it hung up"
-        text = self._process.stderr.read().decode(errors="replace").strip()
-        return "it died" + (f": {text.rpartition(chr(10))[2]}" if text else "")
+        return f"it died{self._how_it_ended()}"
+
+    def _how_it_ended(self) -> str:
+        """What is known of the end of the process, to be put behind the statement that it died."""
+        process = self._process
+        if self._words is None and process is not None and process.stderr is not None:
+            text = process.stderr.read().decode(errors="replace").strip().rpartition("\n")[2]
+            if not text and (process.returncode or 0) < 0:
+                text = f"killed by {signal.Signals(-process.returncode).name}"
+            self._words = f": {text}" if text else ""
+        return self._words or ""
 
 
 def _check_file(name: str, parameter: str) -> None:

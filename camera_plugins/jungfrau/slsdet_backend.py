@@ -23,13 +23,15 @@ from camera_plugins.jungfrau.params import JungfrauDetParams, JungfrauParams
 from camera_plugins.jungfrau.slsdet_link import DetectorLink
 from camera_plugins.jungfrau.slsdet_progress import Progress, rests, state_of
 from camera_plugins.jungfrau.slsdet_site import Site
-from lima2_core.camera.api import Scalar
+from lima2_core.camera.api import Failure, Scalar
 from lima2_core.errors import CameraError
 
 ANSWER_S: Final = 2.0
 """In which every call has returned, or has raised an error."""
 CONNECT_S: Final = 10.0
 """For one module; one that has been configured before takes two seconds."""
+UNHEARD_S: Final = 3.0
+"""A detector that has not answered for so long while it exposes may be lost."""
 SLOW_S: Final = 20.0
 """For the network of all modules, for their settings, and for a stop."""
 
@@ -88,6 +90,8 @@ class SlsdetBackend(Backend):
         self._readings: dict[str, Scalar] = {"detector_state": "not connected"}
         self._read_s = -_READINGS_KEPT_S
         self._looked_s = -_PROGRESS_KEPT_S
+        self._heard_s = 0.0
+        """When it was started, or told last how far it is."""
         self._never = threading.Event()
 
     @property
@@ -146,7 +150,7 @@ class SlsdetBackend(Backend):
                 raise CameraError("the JUNGFRAU is not prepared, or has been started; prepare it")
             # A virtual server that runs takes a second start, and sends twice.
             self._refuse_running(self._get("status")["status"])
-            progress.started_s = self._now_s()
+            progress.started_s = self._heard_s = self._now_s()
             self._run([Step("do", "start")], "starts")
 
     def trigger(self) -> None:
@@ -188,7 +192,21 @@ class SlsdetBackend(Backend):
                     self._looked_s = self._now_s()
                     if (found := self._glance(("status", "exposed"))) is not None:
                         progress.note(found["status"], found["exposed"], self._now_s())
+                        self._heard_s = self._now_s()
         return progress.exposed
+
+    def failure(self) -> Failure | None:
+        self.nb_exposed()
+        progress = self._progress
+        if progress is None or progress.started_s is None or progress.stopping:
+            return None
+        if progress.broken:
+            return Failure(f"the JUNGFRAU {progress.broken}", certain=progress.ended)
+        if progress.ended or self._now_s() - self._heard_s < UNHEARD_S:
+            return None
+        if not self._detector.alive:
+            return Failure("the process that runs slsdet has ended", certain=False)
+        return Failure("the JUNGFRAU does not answer any more", certain=False)
 
     def close(self) -> None:
         """End what was started here, then let go; voltage and chips stay as they are."""

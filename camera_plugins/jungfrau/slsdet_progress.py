@@ -40,6 +40,8 @@ class Progress:
     """Whether it has been told to end."""
     exposed: int = 0
     ended: bool = False
+    broken: str = ""
+    """Why it ended early, though nobody here told it to; or what speaks for that."""
     is_exact: bool = field(init=False)
     """Whether `exposed` is certain once it has ended."""
 
@@ -71,3 +73,10 @@ class Progress:
         else:
             done = 0
         self.exposed = max(0, min(max(done, self.exposed), most))
+        self.broken = ""
+        if "ERROR" in status:
+            self.broken = "is in error"
+        elif self.ended and not self.stopping and self.exposed < self.images:
+            self.broken = (
+                f"stopped by itself, or was stopped by others, after {self.exposed} frames"
+            )

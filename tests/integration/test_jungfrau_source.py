@@ -233,6 +233,11 @@ def test_the_emulator_may_die_and_be_started_again(make_rig):
     backend = rig.control._backend
     backend._process.kill()
     eventually(lambda: rig.control.status()["emulator"] == "died")
+    failure, exposed = rig.control.failure(), rig.control.nb_frames_acquired()
+    assert failure.certain
+    assert failure.reason == (
+        f"the emulated detector died after {exposed} of 100 frames: killed by SIGKILL"
+    )
     began_s = time.monotonic()
 
     items = list(until_the_end(rig.sources[0]))
@@ -241,6 +246,7 @@ def test_the_emulator_may_die_and_be_started_again(make_rig):
     assert any(isinstance(item, Gap) for item in items)
     with pytest.raises(CameraError, match="died"):
         rig.control.stop()
+    assert rig.control.nb_frames_acquired() == exposed
     (items,) = rig.run(made.params(nb_frames=3))
     assert indices(items) == [0, 1, 2]
 

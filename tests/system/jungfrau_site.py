@@ -1,6 +1,8 @@
 """An emulated JUNGFRAU with real servers and sockets, driven by the client."""
 
 import contextlib
+import os
+import signal
 from dataclasses import replace
 from pathlib import Path
 
@@ -76,6 +78,16 @@ class JungfrauSite:
     @property
     def device(self):
         return f"tango://{self.database.tango_host}/{CONTROL}"
+
+    def kill_emulator(self):
+        """End the emulated detector as a crash does."""
+        server = self.servers.pid("jungfrau_ctl")
+        children = Path(f"/proc/{server}/task").glob("*/children")
+        for pid in " ".join(path.read_text() for path in children).split():
+            if b"jungfrau.emulator.process" in Path(f"/proc/{pid}/cmdline").read_bytes():
+                os.kill(int(pid), signal.SIGKILL)
+                return
+        raise LookupError("there is no emulated detector")
 
     def play(self, file, changes, nb_frames):
         """Play a file through a system with the camera Reader; the run when it has ended."""

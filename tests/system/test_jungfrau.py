@@ -1,6 +1,7 @@
 """A whole JUNGFRAU system: emulator, UDP, receivers, files, front; round robin and parts."""
 
 import socket
+import time
 from dataclasses import replace
 
 import h5py
@@ -14,12 +15,15 @@ from processing.jungfrau.calibration import read_calibration
 from tango_servers.local.processes import ChildError
 from tests.system.jungfrau_site import JungfrauSite, numbered
 from tests.system.lab import Lab
+from tests.tango.devices import wait_until
 from tests.unit.processing.jungfrau import calibration, photons, saved, words
 
 DET, PROC = "acquisition.det.", "processing."
 ROWS = 64
 NODE = "entry_0000/instrument/detector"
 FILL = 0x8000
+ENDS_S = 5.0
+"""A run has ended so long after its detector."""
 
 
 @pytest.fixture(scope="module")
@@ -271,6 +275,61 @@ def test_raw_words_saved_beside_photons_give_the_same_photons_when_played(single
     assert again.ledger.code.tolist() == run.ledger.code.tolist()
     for frame in again.frames():
         assert np.array_equal(np.squeeze(frame.data), np.squeeze(once[frame.idx]))
+
+
+@pytest.mark.parametrize("mode", ["round_robin", "partial_frame"])
+def test_a_detector_that_dies_ends_the_run_with_its_cause(quad, tmp_path, mode):
+    lima = lima_of(
+        quad, dispatch_mode=mode, **{"emulator.faults": ["drop:frame=6", "drop:frame=7"]}
+    )
+    run = lima.acquire(
+        nb_frames=2000, exposure_s=0.01, save_to=tmp_path, prefix=f"died_{mode}", wait=False
+    )
+    wait_until(lambda: run.progress.received > 30, "some frames")
+
+    quad.kill_emulator()
+    died_s = time.monotonic()
+    run.wait(ENDS_S)
+
+    assert time.monotonic() - died_s < ENDS_S
+    assert lima.state == "fault"
+    codes = run.ledger.code
+    sent = int(np.argmax(codes == Validity.NEVER_SENT))
+    assert 30 < sent < 1000
+    assert set(codes[sent:].tolist()) == {Validity.NEVER_SENT}
+    assert codes[sent - 1] in (Validity.VALID, Validity.PARTIAL)
+    # What is missing before was lost on its way; of the last frame a part may have been sent.
+    assert np.flatnonzero(codes[: sent - 1]).tolist() == [6, 7]
+    assert set(codes[[6, 7]].tolist()) == {Validity.PACKET_LOSS}
+    assert f", {2000 - sent} never sent (" in run.verdict
+    cause = "the emulated detector died after"
+    assert cause in run.verdict
+    assert "of 2000 frames: killed by SIGKILL" in run.verdict
+    assert cause in lima.error
+    with h5py.File(run.master_file) as file:
+        told = file["entry_0000/ledger"].attrs
+        assert told["verdict"] == run.verdict
+        assert told["NEVER_SENT"] == 2000 - sent
+        assert told["PACKET_LOSS"] == 2
+    no_faults = {DET + "emulator.faults": []}
+    assert lima.acquire(no_faults, nb_frames=8, exposure_s=0.01).check().complete
+
+
+@pytest.mark.parametrize("mode", ["round_robin", "partial_frame"])
+def test_frames_after_a_stop_were_never_sent(quad, mode):
+    lima = lima_of(quad, dispatch_mode=mode)
+    run = lima.acquire(nb_frames=2000, exposure_s=0.01, wait=False)
+    wait_until(lambda: run.progress.received > 30, "some frames")
+
+    lima.stop()
+    run.wait(ENDS_S)
+
+    codes = run.ledger.code
+    sent = int(np.count_nonzero(codes == Validity.VALID))
+    assert 30 < sent < 1000
+    assert codes.tolist() == [Validity.VALID] * sent + [Validity.NEVER_SENT] * (2000 - sent)
+    assert run.verdict == f"{sent} of 2000 frames are valid; {2000 - sent} never sent"
+    assert run.complete
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ from camera_plugins.jungfrau import control as control_module
 from camera_plugins.jungfrau.backend import Backend, first_number
 from camera_plugins.jungfrau.control import JungfrauControl
 from camera_plugins.jungfrau.params import JungfrauParams
-from lima2_core.camera.api import CameraEnv
+from lima2_core.camera.api import CameraEnv, Failure
 from lima2_core.errors import CameraError, ParamError, StateError
 from lima2_core.ids import AcqId
 
@@ -22,7 +22,8 @@ class Told(Backend):
     def __init__(self):
         self.calls = []
         self.exposed = 7
-        self.failure = None
+        self.error = None
+        self.found = None
 
     def readings(self):
         return {"temperature": 20.0}
@@ -36,8 +37,8 @@ class Told(Backend):
         return setup.params
 
     def start(self):
-        if self.failure:
-            raise self.failure
+        if self.error:
+            raise self.error
         self.calls.append("start")
 
     def trigger(self):
@@ -45,12 +46,16 @@ class Told(Backend):
 
     def stop(self):
         self.calls.append("stop")
-        if self.failure:
-            raise self.failure
+        if self.error:
+            raise self.error
         return self.exposed
 
     def nb_exposed(self):
         return 5
+
+    def failure(self):
+        self.calls.append("failure")
+        return self.found
 
     def close(self):
         self.calls.append("close")
@@ -123,12 +128,28 @@ def test_a_detector_that_does_not_know_how_many_it_exposed_says_so(control, back
 def test_receivers_hear_of_a_stop_that_failed(control, backend, link):
     control.prepare(ONE, params(), 1)
     control.start()
-    backend.failure = CameraError("no answer")
+    backend.error = CameraError("no answer")
 
     with pytest.raises(CameraError):
         control.stop()
 
     assert link.messages[-1] == ("stop", {"nb_exposed": -1})
+
+
+def test_receivers_are_not_told_what_a_detector_counted_that_failed(control, backend, link):
+    control.prepare(ONE, params(), 1)
+    assert control.failure() is None
+    control.start()
+    assert control.failure() is None
+    backend.found = Failure("it died")
+
+    assert control.failure() == backend.found
+    control.stop()
+
+    assert link.messages[-1] == ("stop", {"nb_exposed": -1})
+    assert control.failure() is None
+    assert control.nb_frames_acquired() == 5
+    assert backend.calls.count("failure") == 2
 
 
 def test_triggers_are_counted_and_those_beyond_the_end_ignored(control, backend, link):

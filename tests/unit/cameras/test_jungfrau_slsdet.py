@@ -10,7 +10,7 @@ from camera_plugins.jungfrau._sdk import SlsError, Step
 from camera_plugins.jungfrau.backend import Setup
 from camera_plugins.jungfrau.installation import Installation
 from camera_plugins.jungfrau.params import JungfrauParams
-from camera_plugins.jungfrau.slsdet_backend import ANSWER_S, SlsdetBackend
+from camera_plugins.jungfrau.slsdet_backend import ANSWER_S, UNHEARD_S, SlsdetBackend
 from lima2_core.errors import CameraError, ParamError
 from lima2_core.testing.fakes import ManualClock
 
@@ -603,6 +603,59 @@ def test_frames_are_counted_until_all_are_there(rig, clock):
         seen.append(backend.nb_exposed())
 
     assert seen == [3, 3, 9, 10]
+
+
+@pytest.mark.parametrize(
+    ("states", "counts", "certain"),
+    [
+        (["STOPPED", "IDLE"], [4, 4], True),
+        (["RUNNING", "ERROR"], [4, 4], False),
+        (["IDLE", "IDLE"], [10, 10], None),
+        (["STOPPED", "STOPPED"], [10, 10], None),
+        (["RUNNING", "RUNNING"], [4, 4], None),
+    ],
+)
+def test_a_detector_that_ends_early_has_failed(rig, clock, states, counts, certain):
+    backend, detector = rig(2)
+    start(backend, detector, setup_of(modules=2))
+    assert backend.failure() is None
+
+    detector.values.update(status=states, exposed=counts)
+    clock.advance(1.0)
+    failure = backend.failure()
+
+    assert (failure.certain if failure else None) is certain
+    if certain:
+        assert "stopped by itself, or was stopped by others, after 4 frames" in failure.reason
+
+
+def test_a_detector_that_is_stopped_here_has_not_failed(rig, clock):
+    backend, detector = rig()
+    start(backend, detector, setup_of())
+    detector.values["exposed"] = [4]
+
+    backend.stop()
+    clock.advance(1.0)
+
+    assert backend.failure() is None
+
+
+@pytest.mark.parametrize("alive", [True, False])
+def test_of_a_detector_that_does_not_answer_it_is_not_certain_that_it_failed(rig, clock, alive):
+    backend, detector = rig()
+    start(backend, detector, setup_of())
+    detector.pending = "is late"
+    detector.alive = alive
+    assert backend.failure() is None
+
+    clock.advance(UNHEARD_S)
+    failure = backend.failure()
+
+    assert not failure.certain
+    assert ("does not answer" if alive else "process that runs slsdet has ended") in failure.reason
+    detector.pending, detector.alive = None, True
+    clock.advance(1.0)
+    assert backend.failure() is None
 
 
 def test_the_detector_is_not_asked_for_progress_too_often(rig, clock):
