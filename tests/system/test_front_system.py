@@ -116,6 +116,27 @@ def test_a_receiver_that_dies_is_named_and_the_others_finish(front, servers):
     assert front.acquire().phase == "done"
 
 
+def test_without_the_parts_of_a_receiver_that_dies_statistics_go_on_coming(front, servers):
+    front.set(acq_nb_frames=600, acq_expo_time=0.002)
+    front.set(statistics_rois="[[0, 0, 48, 32], [4, 2, 30, 12]]")
+    front.change({"acquisition.det.dispatch_mode": "partial_frame"})
+    run = front.run(front.control.acquire())
+    wait_until(lambda: front.control.frames_received > 50, "some frames")
+
+    servers.kill(SECOND)
+    run.wait_ended(1.2 + REST_S)
+
+    _, records = run.read(run.device.openCursor("roi_statistics"))
+    records = records.reshape(-1, 2)
+    assert records["frame_idx"][:, 0].tolist() == list(range(600))
+    across, upper = np.isnan(records["sum"]).T
+    last = int(across.argmax())
+    assert last > 40
+    assert across.tolist() == [idx >= last for idx in range(600)]
+    assert not upper.any()  # it is in the part of the other receiver
+    servers.restart(SECOND)
+
+
 def test_a_receiver_that_stops_is_given_up_in_time_and_used_again(front, servers):
     front.set(acq_nb_frames=ENDLESS, acq_expo_time=0.002)
     run = front.run(front.control.acquire())
