@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import ipaddress
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from camera_plugins.jungfrau.wire import MODULE_COLS, MODULE_ROWS, port_place
 from lima2_core.camera.dispatch import Share
 from lima2_core.errors import ParamError
+from lima2_core.host import cpus
 from lima2_core.ids import ReceiverIdx
 
 Address = tuple[str, int]
@@ -31,7 +32,7 @@ PROPERTIES: Mapping[str, str] = {
     "socket_buffer_mib": "MiB of socket buffer to ask for, for each port; 64 if not given.",
     "listener_priority": "Real-time priority of the listeners, 1 to 99; 0 = none; 50 if not "
     "given. It is granted to root, or with the right to it.",
-    "listener_cpus": "Cores for the listeners, with commas; any if not given.",
+    "listener_cpus": "Cores for the listeners, such as 2-5,8; any if not given.",
     "hostnames": "slsdet: host names of the modules, HOST[:CONTROL_PORT], with commas.",
     "detector_id": "slsdet: number of the detector on this computer; 0 if not given.",
     "module_network": (
@@ -42,6 +43,8 @@ PROPERTIES: Mapping[str, str] = {
 
 _DEFAULT_HOST, _DEFAULT_PORT, _DEFAULT_STEP = "127.0.0.1", 50001, 64
 _MAX_MODULES = 64
+_LAST_CORE = 8191
+_CORES = re.compile(r"(\d{1,5})(?:\s*-\s*(\d{1,5}))?", re.ASCII)
 _RANGE = re.compile(r"([0-9.]+):(\d+)(?:-(\d+))?")
 
 
@@ -71,20 +74,34 @@ class Installation:
         if backend not in ("emulator", "slsdet"):
             raise _wrong("backend", f"{backend!r} is unknown; choose emulator or slsdet")
         modules = _number(properties, "modules", 1, 1, _MAX_MODULES)
-        cpus = properties.get("listener_cpus", "")
-        if not re.fullmatch(r"\s*|\s*\d+(\s*,\s*\d+)*\s*", cpus):
-            raise _wrong("listener_cpus", f"{cpus!r} are no numbers with commas")
+        interfaces = _number(properties, "interfaces", 1, 1, 2)
+        receivers = _entries(properties.get("udp_addresses", ""))
+        _check_addresses(receivers, modules, interfaces)
         return cls(
             backend=backend,
             modules=modules,
-            interfaces=_number(properties, "interfaces", 1, 1, 2),
+            interfaces=interfaces,
             modules_per_column=_number(properties, "modules_per_column", modules, 1, modules),
-            receivers=_entries(properties.get("udp_addresses", "")),
+            receivers=receivers,
             socket_buffer_bytes=_number(properties, "socket_buffer_mib", 64, 1, 2047) * 2**20,
             listener_priority=_number(properties, "listener_priority", 50, 0, 99),
-            listener_cpus=tuple(int(cpu) for cpu in cpus.split(",") if cpu.strip()),
+            listener_cpus=_cores(properties.get("listener_cpus", "")),
             other=dict(properties),
         )
+
+    def check_cores(self, present: Sequence[int]) -> None:
+        """Refuse listeners on cores that the computer of a receiver does not have.
+
+        Raises:
+            ParamError: there are such.
+        """
+        missing = sorted(set(self.listener_cpus) - set(present))
+        if missing:
+            raise _wrong(
+                "listener_cpus",
+                f"this computer has no core {', '.join(map(str, missing))}; choose out of "
+                f"{cpus(present)}",
+            )
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -175,6 +192,41 @@ def _number(properties: Mapping[str, str], name: str, default: int, low: int, hi
     if not text.isdecimal() or not low <= int(text) <= high:
         raise _wrong(name, f"{text!r} is no whole number from {low} to {high}")
     return int(text)
+
+
+def _cores(text: str) -> tuple[int, ...]:
+    """Cores of a list such as ``2-5,8``; none of an empty one."""
+    cores: set[int] = set()
+    for part in text.split(",") if text.strip() else ():
+        found = _CORES.fullmatch(part.strip())
+        first, last = (int(found[1]), int(found[2] or found[1])) if found else (1, 0)
+        if not first <= last <= _LAST_CORE:
+            raise _wrong(
+                "listener_cpus",
+                f"{text!r} is no list of cores; give numbers from 0 to {_LAST_CORE} and ranges, "
+                "with commas, such as 2-5,8",
+            )
+        cores.update(range(first, last + 1))
+    return tuple(sorted(cores))
+
+
+def _check_addresses(receivers: tuple[Entry, ...], modules: int, interfaces: int) -> None:
+    """Refuse what no run could use: an address twice, or too few however modules are dealt out."""
+    every = [address for entry in receivers for address in entry]
+    twice = [
+        f"{host}:{port}" for host, port in dict.fromkeys(every) if every.count((host, port)) > 1
+    ]
+    if twice:
+        raise _wrong("udp_addresses", f"{', '.join(twice)} is given twice; give each port once")
+    least = -(-modules // max(1, len(receivers))) * interfaces
+    for number, entry in enumerate(receivers):
+        if len(entry) < least:
+            raise _wrong(
+                "udp_addresses",
+                f"receiver {number} has {len(entry)} addresses and needs {least} or more, one for "
+                f"each interface of each module that it takes: {_modules(modules)} of {interfaces} "
+                f"are dealt out to {len(receivers)} receivers",
+            )
 
 
 def _entries(text: str) -> tuple[Entry, ...]:

@@ -13,7 +13,7 @@ from camera_plugins.jungfrau.source import JungfrauSource
 from camera_plugins.jungfrau.wire import PACKET_BYTES
 from lima2_core.camera.api import CameraEnv, CameraReceiver, SourceRequest
 from lima2_core.data.memory import PoolSet
-from lima2_core.host import HostNeeds, warnings
+from lima2_core.host import Host, HostNeeds, warnings
 from lima2_core.net import FrameReceiver
 
 
@@ -26,6 +26,7 @@ class JungfrauReceiver(CameraReceiver):
 
     def __init__(self, env: CameraEnv) -> None:
         self.installation = Installation.of(env.properties)
+        self.installation.check_cores(Host().online())
         self._clock = env.clock
         self._engine = Engine(self.installation.modules * self.installation.interfaces)
         self._lock = threading.RLock()

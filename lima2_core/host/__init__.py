@@ -7,5 +7,17 @@ from lima2_core.host.examine import examine, warnings
 from lima2_core.host.finding import Finding, Verdict, worst
 from lima2_core.host.kernel import interface_of
 from lima2_core.host.needs import HostNeeds
+from lima2_core.host.text import cpus
+from lima2_core.host.tree import Host
 
-__all__ = ["Finding", "HostNeeds", "Verdict", "examine", "interface_of", "warnings", "worst"]
+__all__ = [
+    "Finding",
+    "Host",
+    "HostNeeds",
+    "Verdict",
+    "cpus",
+    "examine",
+    "interface_of",
+    "warnings",
+    "worst",
+]

@@ -5,6 +5,7 @@ import pytest
 from camera_plugins.jungfrau.backend import first_number
 from camera_plugins.jungfrau.installation import Installation, share_of
 from camera_plugins.jungfrau.plugin import PLUGIN
+from lima2_core.camera.api import CameraEnv
 from lima2_core.errors import ParamError
 
 
@@ -67,6 +68,11 @@ def test_modules_go_to_receivers_in_turn_of_their_numbers():
         ("socket_buffer_mib", "0"),
         ("listener_priority", "100"),
         ("listener_cpus", "1;2"),
+        ("listener_cpus", "2,"),
+        ("listener_cpus", "5-2"),
+        ("listener_cpus", "0-99999"),
+        ("udp_addresses", "127.0.0.1:7,127.0.0.1:7"),
+        ("udp_addresses", "127.0.0.1:7-8;127.0.0.1:8-9"),
     ],
 )
 def test_a_wrong_property_is_refused_with_its_name(name, value):
@@ -74,6 +80,30 @@ def test_a_wrong_property_is_refused_with_its_name(name, value):
         Installation.of({name: value})
 
     assert refused.value.path == f"properties.{name}"
+
+
+def test_cores_are_numbers_and_ranges_and_have_to_be_there():
+    installation = Installation.of({"listener_cpus": " 4, 1-2 "})
+
+    installation.check_cores(range(5))
+
+    assert installation.listener_cpus == (1, 2, 4)
+    with pytest.raises(ParamError, match=r"properties\.listener_cpus.* no core 4; .* 0-3"):
+        installation.check_cores(range(4))
+
+
+def test_a_receiver_says_that_a_core_is_not_there_before_any_acquisition():
+    with pytest.raises(ParamError, match="no core 8191"):
+        PLUGIN.make_receiver(CameraEnv({"listener_cpus": "8191"}))
+
+
+def test_addresses_that_are_too_few_for_any_run_are_refused():
+    site = {"modules": "2", "interfaces": "2"}
+
+    for enough in ("1.1.1.1:1-4;2.2.2.2:1-4", "1.1.1.1:1-2;2.2.2.2:1-2"):
+        assert len(Installation.of({**site, "udp_addresses": enough}).receivers) == 2
+    with pytest.raises(ParamError, match="receiver 0 has 3 addresses and needs 4"):
+        Installation.of({**site, "udp_addresses": "1.1.1.1:1-3"})
 
 
 @pytest.mark.parametrize(("receivers", "ports"), [(2, 1), (1, 3)])
