@@ -14,6 +14,9 @@ from lima2_core.data.pooling import PART_RECORD, Reach, pooled, reached
 from lima2_core.data.record import RecordSpec, RecordStream
 from lima2_core.system.merge import FrameOrder
 
+_STEP_BYTES = 2**22
+"""About what is put together at once: there may be very much, once a part that was late comes."""
+
 
 class PartMerger:
     """Appends the records of frames to one stream, once all parts of them came or are missing.
@@ -48,10 +51,12 @@ class PartMerger:
 
     def merge(self) -> None:
         """Append all frames of which everything is known by now."""
+        step = max(1, _STEP_BYTES // max(1, self._reaching.size * PART_RECORD.itemsize))
         with self._lock:
-            ready = min(waiting.frames for waiting in self._waiting)
-            if ready:
-                parts = np.stack([waiting.take(ready) for waiting in self._waiting])
+            while ready := min(step, *(waiting.frames for waiting in self._waiting)):
+                parts = np.empty((len(self._waiting), ready, self.spec.rows_per_frame), PART_RECORD)
+                for waiting, own in zip(self._waiting, parts, strict=True):
+                    waiting.take(own)
                 whole = pooled(parts, self._reaching, self.spec.dtype)
                 self.stream.append(whole.reshape(-1))
 
@@ -82,19 +87,17 @@ class _Waiting:
         self._pieces.append(frames)
         self._came += len(frames)
 
-    def take(self, count: int) -> NDArray[Any]:
-        """Give the oldest frames; there are so many.
+    def take(self, out: NDArray[Any]) -> None:
+        """Give the oldest frames; there are as many as fit into ``out``.
 
-        Shapes: -> (count, rows).
+        Shapes: out (frames, rows).
         """
-        taken = np.empty((count, self._rows), PART_RECORD)
         place = 0
-        while place < count:
+        while place < len(out):
             piece = self._pieces.popleft()
-            some = min(len(piece), count - place)
-            taken[place : place + some] = piece[:some]
+            some = min(len(piece), len(out) - place)
+            out[place : place + some] = piece[:some]
             if some < len(piece):
                 self._pieces.appendleft(piece[some:])
             place += some
-        self._taken += count
-        return taken
+        self._taken += len(out)

@@ -11,6 +11,7 @@ import numpy as np
 from lima2_core.data.frame import FrameSpec
 from lima2_core.data.geometry import Affine, Placement
 from lima2_core.data.news import dtype_of
+from lima2_core.data.pooling import reached
 from lima2_core.data.record import RecordSpec
 from lima2_core.errors import ParamError
 from lima2_core.flow.pipeline import SavedFiles
@@ -115,13 +116,20 @@ def description_from_tree(tree: Mapping[str, Any]) -> RunDescription:
 
 def _description(tree: Mapping[str, Any]) -> RunDescription:
     placement, output_placement = tree["placement"], tree.get("output_placement")
+    streams = {
+        name: RecordSpec(name, dtype_of(one["dtype"]), int(one["rows_per_frame"]))
+        for name, one in tree["streams"].items()
+    }
+    reaches = {
+        name: tuple((int(first), int(end)) for first, end in reach)
+        for name, reach in tree.get("reaches", {}).items()
+    }
+    for name, reach in reaches.items():
+        reached([reach], streams[name].rows_per_frame)
     return RunDescription(
         input_spec=spec_from_tree(tree["input_spec"]),
         output_spec=spec_from_tree(tree["output_spec"]),
-        streams={
-            name: RecordSpec(name, dtype_of(one["dtype"]), int(one["rows_per_frame"]))
-            for name, one in tree["streams"].items()
-        },
+        streams=streams,
         saved={
             name: SavedDescription(spec_from_tree(one["spec"]), SavedFiles(**one["files"]))
             for name, one in tree["saved"].items()
@@ -134,10 +142,7 @@ def _description(tree: Mapping[str, Any]) -> RunDescription:
         fill=tree.get("fill", 0),
         output_fill=tree.get("output_fill", 0),
         remarks=tuple(tree.get("remarks", ())),
-        reaches={
-            name: tuple((int(first), int(end)) for first, end in reach)
-            for name, reach in tree.get("reaches", {}).items()
-        },
+        reaches=reaches,
     )
 
 

@@ -5,6 +5,7 @@ import pytest
 
 from lima2_core.camera.params import PointParams, RectParams
 from lima2_core.data.frame import FrameSpec
+from lima2_core.data.geometry import Placement
 from lima2_core.data.memory import PoolSet
 from lima2_core.ids import ReceiverIdx
 from lima2_core.testing.task_suite import TaskCase, TaskSuite
@@ -61,6 +62,12 @@ def project_rois():
     return ProjectRois(params, R0, None)
 
 
+def reduce_parts():
+    rects = (RECT, RectParams(topleft=PointParams(x=20, y=0), dimensions=PointParams(x=9, y=40)))
+    params = StatisticsParams(enabled=True, rect_rois=rects)
+    return ReduceRois(params, R0, None, place=Placement(8, 10, 40, 60))
+
+
 def encode_chunk(compression):
     return EncodeChunk(SavingParams(enabled=True, compression=compression))
 
@@ -70,6 +77,7 @@ CASES = {
     "reshape_image": TaskCase(reshape_image, SPEC, refused=[TINY]),
     "reduce_rois": TaskCase(reduce_rois, SPEC, refused=[TINY]),
     "project_rois": TaskCase(project_rois, SPEC, refused=[TINY]),
+    "reduce_parts": TaskCase(reduce_parts, SPEC),
     "protect_countrate": TaskCase(
         lambda: ProtectCountrate(CountrateProtectionParams(enabled=True), 1.0, ()), SPEC
     ),

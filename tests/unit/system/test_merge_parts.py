@@ -97,3 +97,14 @@ def test_the_only_part_is_the_whole():
 def test_a_reach_that_is_none_is_refused():
     with pytest.raises(ValueError, match="no records"):
         merger_of(reaches=[BOTH, ((0, 2),)])
+
+
+def test_frames_of_very_many_records_are_put_together_one_by_one():
+    merger, cursor = merger_of(2, per_frame=50_000)
+
+    for part in (0, 1):
+        put(merger, part, 0, 1, 2, per_frame=50_000)
+
+    told = cursor.read().reshape(3, -1)
+    assert told["frame_idx"][:, -1].tolist() == [0, 1, 2]
+    assert told["sum"][:, 7].tolist() == [14, 34, 54]

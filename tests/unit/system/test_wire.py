@@ -154,6 +154,9 @@ def test_where_processed_parts_lie_crosses(fill):
     assert type(arrived.output_fill) is type(fill)
 
 
+ONE_SUM = {SUMS: {"dtype": "<f8", "rows_per_frame": 1}}
+
+
 @pytest.mark.parametrize(
     "changed",
     [
@@ -164,6 +167,8 @@ def test_where_processed_parts_lie_crosses(fill):
         {"output_placement": {"row": 1}},
         {"depth": "deep"},
         {"reaches": {"sums": [3]}},
+        {"reaches": {"others": [[0, 1]]}},
+        {"streams": ONE_SUM, "reaches": {SUMS: [[0, 2]]}},
     ],
 )
 def test_a_description_that_makes_no_sense_is_refused(changed):
