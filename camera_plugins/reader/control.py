@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import math
+from pathlib import Path
+
 from camera_plugins.reader.files import Recording, find
 from camera_plugins.reader.params import ReaderParams
 from lima2_core.camera.api import CameraEnv, CameraLink, Capabilities, DetectorInfo
 from lima2_core.camera.paced import PacedControl
 from lima2_core.camera.params import AcquisitionParams
-from lima2_core.errors import CameraError, ParamError
+from lima2_core.errors import ParamError
 from lima2_core.ids import AcqId
+
+_LEAST_PIXEL_M, _MOST_PIXEL_M = 1e-9, 1.0
 
 
 def recording_of(params: AcquisitionParams, env: CameraEnv) -> Recording:
@@ -48,6 +53,40 @@ def frames_to_play(params: ReaderParams, recording: Recording) -> int:
     return params.acq.nb_frames or (0 if params.det.loop else len(recording.chosen))
 
 
+def _pixel_size_m(env: CameraEnv) -> float:
+    """Edge of a pixel.
+
+    Raises:
+        ParamError: the property of the installation is none.
+    """
+    text = env.properties.get("pixel_size_m", "75e-6")
+    try:
+        size_m = float(text)
+    except ValueError:
+        size_m = math.nan
+    if not _LEAST_PIXEL_M <= size_m <= _MOST_PIXEL_M:
+        raise ParamError(
+            f"{text!r} is no edge of a pixel; give metres from {_LEAST_PIXEL_M:g} to "
+            f"{_MOST_PIXEL_M:g}",
+            path="properties.pixel_size_m",
+        )
+    return size_m
+
+
+def _check_root(env: CameraEnv) -> None:
+    """Refuse a folder that cannot be one; it may come into being later.
+
+    Raises:
+        ParamError: the property of the installation is wrong.
+    """
+    root = Path(env.properties.get("data_root", "/"))
+    if not root.is_absolute() or (root.exists() and not root.is_dir()):
+        raise ParamError(
+            f"{str(root)!r} is no folder; give the absolute path of one",
+            path="properties.data_root",
+        )
+
+
 class ReaderControl(PacedControl):
     """Plays at the rate asked for; as fast as possible, it still counts at that rate.
 
@@ -56,15 +95,10 @@ class ReaderControl(PacedControl):
 
     def __init__(self, env: CameraEnv, link: CameraLink) -> None:
         super().__init__(env, link)
+        _check_root(env)
         self._env = env
         self._size = (0, 0)
-        text = env.properties.get("pixel_size_m", "75e-6")
-        try:
-            self._pixel_size_m = float(text)
-        except ValueError as error:
-            raise CameraError(
-                f"the property pixel_size_m of the reader is {text!r}; give metres"
-            ) from error
+        self._pixel_size_m = _pixel_size_m(env)
 
     def info(self) -> DetectorInfo:
         """Describe the detector; its size is that of the frames last looked up, 0 before."""

@@ -282,9 +282,22 @@ def test_the_detector_has_the_size_of_the_last_recording(clock, recorded):
     assert after.pixel_size_m == (55e-6, 55e-6)
 
 
-def test_a_pixel_size_that_is_no_number_is_refused(clock):
-    with pytest.raises(CameraError, match="pixel_size_m"):
-        PLUGIN.make_control(CameraEnv({"pixel_size_m": "small"}, clock), DirectLink())
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("pixel_size_m", "small"),
+        ("pixel_size_m", "nan"),
+        ("pixel_size_m", "-75e-6"),
+        ("pixel_size_m", "75"),
+        ("data_root", "data"),
+        ("data_root", __file__),
+    ],
+)
+def test_a_wrong_property_is_refused_with_its_name_and_its_value(clock, name, value):
+    with pytest.raises(ParamError, match=f"'{value}' is no ") as refused:
+        PLUGIN.make_control(CameraEnv({name: value}, clock), DirectLink())
+
+    assert refused.value.path == f"properties.{name}"
 
 
 def test_the_defaults_of_the_contract_are_kept():
