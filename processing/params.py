@@ -78,7 +78,10 @@ class ArcRoiParams(ParamsModel):
 
 
 class StatisticsParams(ParamsModel):
-    """Minimum, maximum, mean, standard deviation and sum of regions."""
+    """Minimum, maximum, mean, standard deviation and sum of regions of processed frames.
+
+    Regions are in pixels of whole frames, also where each receiver has a part of them.
+    """
 
     enabled: bool = False
     rect_rois: tuple[RectParams, ...] = ()
