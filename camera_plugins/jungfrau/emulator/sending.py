@@ -17,6 +17,8 @@ Address = tuple[str, int]
 
 _TICKS_PER_S = 10_000_000
 _SPIN_S = 300e-6
+_NAP_S = 0.1
+"""A stop is looked for so often while the next frame is far away."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,7 +136,10 @@ class Emulator:
             self.close()
 
     def burst(self, frames: int, stop: Callable[[], bool] = lambda: False) -> None:
-        """Expose and send so many frames, the first one at once; ``stop`` is asked before each."""
+        """Expose and send so many frames, the first one at once.
+
+        ``stop`` is asked before each, and again and again while a long exposure lasts.
+        """
         now_s = time.perf_counter()
         self._start_s = self._start_s or now_s
         begun_s = now_s - self._start_s
@@ -142,7 +147,8 @@ class Emulator:
             if stop():
                 break
             exposed_s = begun_s + number * self._config.period_s
-            self._wait_until(self._start_s + exposed_s + self._exposure_s)
+            if not self._wait_until(self._start_s + exposed_s + self._exposure_s, stop):
+                break
             index = self.account.frames
             self._tell(index + 1)
             self._send(index, exposed_s)
@@ -176,14 +182,20 @@ class Emulator:
             faults = config.faults.of_frame(module, port, index, shape.packets)
             line.send(config.first_frame + index, image, faults, fields)
 
-    def _wait_until(self, then_s: float) -> None:
-        """Sleep, and spin for the last bit."""
+    def _wait_until(self, then_s: float, stop: Callable[[], bool]) -> bool:
+        """Sleep, and spin for the last bit; False if a stop came first."""
         if not self._config.period_s:
-            return
+            return True
         left_s = then_s - time.perf_counter()
         if left_s < 0:
             self.account.behind += 1
+        while left_s > _NAP_S:
+            time.sleep(_NAP_S / 2)
+            if stop():
+                return False
+            left_s = then_s - time.perf_counter()
         if left_s > _SPIN_S:
             time.sleep(left_s - _SPIN_S)
         while time.perf_counter() < then_s:
             pass
+        return True

@@ -199,6 +199,20 @@ def test_a_stop_takes_effect_at_the_next_frame(make_sockets):
     assert len(sockets.packets()) == 3 * PACKETS
 
 
+def test_a_stop_takes_effect_in_the_middle_of_a_long_exposure(make_sockets):
+    sockets = make_sockets()
+    asked, exposed = [], []
+    config = EmulatorConfig(
+        destinations=(sockets.addresses,), rows=ROWS, frames=2, period_s=60.0, exposure_s=60.0
+    )
+    emulator = Emulator(config, numbered_images, exposed.append)
+
+    account = emulator.run(lambda: asked.append(1) or len(asked) > 2)
+
+    assert account.seconds < 5
+    assert (account.frames, exposed) == (0, [])
+
+
 def test_nobody_listening_does_not_stop_the_emulator():
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as gone:
         gone.bind(("127.0.0.1", 0))
