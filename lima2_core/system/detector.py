@@ -27,14 +27,14 @@ def failure_of(run: SystemRun, control: str, news: News) -> Lima2Error | None:
     """
     if not isinstance(news, ControlStatus):
         return news if run.phase is Phase.RUNNING else None
+    if run.interrupted or not run.short:
+        return None  # it has done all that it should, whatever becomes of it now
     if news.state is AcqState.FAULT:
         reason = news.error
-    elif news.doubt and not run.interrupted and _silent(run):
+    elif news.doubt and _silent(run):
         reason = news.doubt
     else:
         return None
-    if not run.short:
-        return None  # it has done all that it should, whatever became of it then
     return CameraError(f"{control}: {reason}")
 
 

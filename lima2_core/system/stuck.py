@@ -54,6 +54,8 @@ class Situation:
     """Since it moved, or since the start."""
     period_s: float = 0.0
     """Start-to-start time of two frames, as asked for."""
+    doubt: str = ""
+    """Why the detector may give no more frames."""
     deferred: bool = False
     processed: int = 0
     saved_idle_s: float = 0.0
@@ -128,6 +130,9 @@ def _detector(now: Situation) -> str:
     idle_s = now.exposed_idle_s
     if idle_s < now.patience_s or (now.expected is not None and now.exposed >= now.expected):
         return ""
+    if now.doubt:
+        silent = now.received_idle_s >= now.patience_s
+        return f"the detector may be lost: {now.doubt}" if silent else ""
     if now.trigger_mode != "internal":
         which = "no trigger" if now.exposed == 0 else "no further trigger"
         remedy = "; triggerAcq gives one" if now.trigger_mode == "software" else ""
@@ -180,6 +185,7 @@ class ActivityWatch:
             front=front,
             front_idle_s=self._idle_s("front", front, now_s),
             period_s=(int(acq["expo_time"]) + int(acq["latency_time"])) * 1e-6,
+            doubt=run.doubt,
             deferred=run.order.deferred,
             processed=processed,
             saved_idle_s=self._idle_s("saved", _saved(run), now_s),

@@ -7,9 +7,7 @@ import pytest
 
 from lima2_core.data.frame import Validity
 from lima2_core.data.rows import LEDGER
-from lima2_core.errors import (
-    NotAvailableError,
-)
+from lima2_core.errors import CameraError, NotAvailableError
 from lima2_core.state.system import Phase
 from lima2_core.system import detector
 from lima2_core.system.outputs import Survivors
@@ -347,3 +345,18 @@ def test_a_stop_is_no_failure_of_a_detector_that_does_not_answer(system):
     assert comes_to(run, Phase.DONE)
     assert run.verdict() == "0 of 4 frames are valid; 4 never sent"
     assert system.state is IDLE
+
+
+def test_a_detector_that_does_not_stop_when_asked_has_not_failed(system):
+    run = system.begin(order(4))
+    for k, receiver in enumerate(system.receivers):
+        receiver.run.tell(rows(k))
+    system.control.manners.errors["stop"] = CameraError("it takes its time")
+    system.coordinator.stop()
+    system.control.fail("it takes its time")
+
+    assert comes_to(run, Phase.DONE)
+    assert run.verdict() == "2 of 4 frames are valid; 2 never sent"
+    assert system.state is IDLE
+    del system.control.manners.errors["stop"]
+    assert works(system)

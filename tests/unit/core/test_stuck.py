@@ -117,6 +117,14 @@ def test_slow_acquisitions_are_given_three_frame_times():
     assert "silent" in why_stuck(replace(slow, exposed_idle_s=31.0))
 
 
+def test_a_detector_that_cannot_be_asked_is_named_once_its_frames_do_not_come():
+    doubted = replace(WELL, exposed_idle_s=5.0, doubt="it does not answer")
+
+    assert why_stuck(doubted) == ""
+    silent = replace(doubted, received_idle_s=2.0)
+    assert why_stuck(silent) == "the detector may be lost: it does not answer"
+
+
 def test_a_detector_that_has_exposed_all_is_not_blamed():
     assert why_stuck(replace(WELL, exposed=1000, exposed_idle_s=50, front=1000)) == ""
 
@@ -156,6 +164,7 @@ def test_whatever_kind_of_frames_is_written_is_a_sign_of_life(name):
         members=[member],
         expected=10,
         exposed=10,
+        doubt="",
         order=SimpleNamespace(deferred=False),
         outputs=SimpleNamespace(threads=()),
     )
