@@ -16,7 +16,7 @@ class Event(enum.Enum):
     ENDED = "ended"
     """The current run takes no more frames; it may still be processed and saved."""
     FAILED = "failed"
-    """The current run was ended by a fault, which may show after it has taken its last frame."""
+    """The current run was ended by a fault."""
     RESET = "reset"
     TERMINATE = "terminate"
 
@@ -40,8 +40,7 @@ TABLE: Mapping[tuple[S, Event], tuple[S, Sequence[Effect]]] = {
     (S.RUNNING, Event.FAILED): (S.FAULT, [Effect.STOP]),
     (S.PREPARED, Event.FAILED): (S.FAULT, [Effect.DISCARD]),
     **{(state, Event.ENDED): (state, []) for state in S if state is not S.RUNNING},
-    (S.IDLE, Event.FAILED): (S.FAULT, []),
-    **{(state, Event.FAILED): (state, []) for state in (S.FAULT, S.STOPPED, S.TERMINATE)},
+    **{(state, Event.FAILED): (state, []) for state in S if state not in (S.RUNNING, S.PREPARED)},
     (S.IDLE, Event.RESET): (S.IDLE, []),
     (S.PREPARED, Event.RESET): (S.IDLE, [Effect.DISCARD]),
     (S.RUNNING, Event.RESET): (S.IDLE, [Effect.STOP]),

@@ -9,7 +9,6 @@ from __future__ import annotations
 import logging
 import time
 import uuid
-from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
@@ -45,7 +44,6 @@ CONCLUDE_S = 1.0
 """A detector that has not told by then how many frames it exposed is not waited for."""
 OUTPUTS_S = 5.0
 """Outputs that need longer after the end go on alone."""
-_IDS_KEPT = 100
 
 
 class Coordinator:
@@ -75,7 +73,6 @@ class Coordinator:
         self._machine = system_machine(control.name)
         self._runs = Runs()
         self._current: SystemRun | None = None
-        self._ours: deque[AcqId] = deque(maxlen=_IDS_KEPT)
         self._last_error: Lima2Error | None = None
         self._mailbox = Mailbox(f"system-{control.name}")
 
@@ -170,7 +167,7 @@ class Coordinator:
 
     def knows(self, acq_id: AcqId | None) -> bool:
         """Whether an acquisition was prepared here, and not by another client."""
-        return acq_id in self._ours
+        return self._runs.knows(acq_id)
 
     def run(self, acq_id: AcqId) -> SystemRun:
         """A run by its id.
@@ -200,7 +197,7 @@ class Coordinator:
         self._discard_prepared()
         try:
             self._team.settle(self.knows)
-            self._ours.append(acq_id)
+            self._runs.announce(acq_id)
             orders = [order.part(watch.index, acq_id) for watch in self._team.watches]
             applied, detector, prepared = self._team.prepare(
                 acq_id, order.acquisition, orders, max(0.0, until_s - time.monotonic())
@@ -342,12 +339,15 @@ class Coordinator:
             return
         self._team.conclude(lambda news: self._mailbox.post(partial(self._conclude, run, news)))
         self._later(CONCLUDE_S, run, lambda run: self._conclude(run, None))
-        self._feed(Event.ENDED)
+        if run.interrupted or not run.short:  # else the detector may have to say why
+            self._feed(Event.ENDED)
 
     def _conclude(self, run: SystemRun, news: ControlStatus | Lima2Error | None) -> None:
         """Take what the detector says at its end, if it says anything."""
-        if news is not None and not run.exposed_known:
-            self._judge(run, news)
+        if not run.exposed_known and run is self._current:
+            if news is not None:
+                self._judge(run, news)
+            self._feed(Event.ENDED)
         run.note_exposed(news.nb_frames_acquired if isinstance(news, ControlStatus) else None)
         self._check(run)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Sequence
 
 from lima2_core.errors import NotAvailableError
@@ -11,19 +12,21 @@ from lima2_core.system.output_thread import Outputs
 from lima2_core.system.run import SystemRun
 
 RUNS_KEPT = 3
+_IDS_KEPT = 100
 _ENDED = (Phase.DONE, Phase.INCOMPLETE, Phase.DISCARDED)
 
 
 class Runs:
     """Runs by their ids, oldest first.
 
-    Threads: `add` and `forget` by one at a time, the rest from any.
+    Threads: `announce`, `add` and `forget` by one at a time, the rest from any.
     """
 
     def __init__(self) -> None:
         self._runs: dict[AcqId, SystemRun] = {}
         self._left: list[Outputs] = []
         """Outputs of forgotten runs that are still at work."""
+        self._ours: deque[AcqId] = deque(maxlen=_IDS_KEPT)
 
     @property
     def all(self) -> tuple[SystemRun, ...]:
@@ -67,6 +70,14 @@ class Runs:
         if run.phase not in _ENDED:
             raise NotAvailableError(f"run {acq_id} has not ended; it is {run.phase.value}")
         return run
+
+    def knows(self, acq_id: AcqId | None) -> bool:
+        """Whether an acquisition was announced here, also if its run is forgotten by now."""
+        return acq_id in self._ours
+
+    def announce(self, acq_id: AcqId) -> None:
+        """Note that an acquisition is about to be prepared, by us."""
+        self._ours.append(acq_id)
 
     def add(self, run: SystemRun) -> None:
         self._runs[run.acq_id] = run

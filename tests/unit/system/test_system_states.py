@@ -32,7 +32,7 @@ def to(state, *effects):
 
 SYSTEM = {
     #           PREPARED      START                ENDED          FAILED
-    IDLE: (to(PREPARED), no, to(IDLE), to(FAULT)),
+    IDLE: (to(PREPARED), no, to(IDLE), to(IDLE)),
     PREPARED: (to(PREPARED), to(RUNNING, START), to(PREPARED), to(FAULT, DISCARD)),
     RUNNING: (no, no, to(IDLE), to(FAULT, STOP)),
     # A system is never STOPPED: it is RUNNING until no receiver takes frames any more.
