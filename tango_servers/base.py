@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import queue
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from typing import Any, ClassVar
 
@@ -20,6 +20,8 @@ from lima2_core.worker import Worker
 from tango_servers import logs
 from tango_servers.errors import as_dev_failed
 from tango_servers.names import AcqStateLabel, LogLevel
+from tango_servers.process import PROCESS
+from tango_servers.settings import no_number, the_one
 from tango_servers.states import DEV_STATES
 
 log = logging.getLogger(__name__)
@@ -43,6 +45,58 @@ class LimaDevice(Device):
     """
 
     plugin: ClassVar[CameraPlugin]
+    unset: Lima2Error | None = None
+    """Why it could not be set up; None once it is."""
+
+    @as_dev_failed
+    def init_device(self) -> None:
+        """Read the properties, and set up the device as they say.
+
+        A server that starts with a device that cannot be set up ends. By the command Init, which
+        loses the text of an error, such a device comes to FAULT.
+        """
+        self.unset = Lima2Error("this broke off; the log of the server tells why")
+        try:
+            self._read_properties()
+            self.check_properties()
+            self.set_up()
+        except Lima2Error as error:
+            error.details.setdefault("device", self.get_name())
+            self.unset = error
+            if not PROCESS.serving:
+                raise
+            log.error("%s cannot be set up: %s", self.get_name(), error)
+        else:
+            self.unset = None
+
+    def _read_properties(self) -> None:
+        try:
+            super().init_device()
+        except ValueError as error:
+            raise no_number(str(error)) from error
+
+    def delete_device(self) -> None:
+        if self.unset is None:
+            self.tear_down()
+
+    def check_properties(self) -> None:
+        """Refuse properties that cannot be right, before anything is made.
+
+        Raises:
+            ParamError: there is one; the path names it.
+        """
+
+    def set_up(self) -> None:
+        """Make the service, as the properties say.
+
+        Raises:
+            Lima2Error: it cannot be made.
+        """
+        raise AttributeError("a device says what it is made of")
+
+    def tear_down(self) -> None:
+        """End all that `set_up` made."""
+        raise AttributeError("a device says what it is made of")
 
     def tick_s(self) -> float | None:
         """How long the pump waits for an event before it calls `tick`; None: for ever."""
@@ -94,10 +148,25 @@ class LimaDevice(Device):
         """What is going on, for people."""
         raise AttributeError("a device says what is going on")
 
+    def plugin_settings(self, names: Iterable[str]) -> dict[str, str]:
+        """Properties that plugins declare, by their names; empty texts if they are not set.
+
+        Raises:
+            ParamError: one has several values.
+        """
+        return {name: the_one(name, list(getattr(self, name))) for name in names}
+
     def camera_properties(self) -> Mapping[str, str]:
-        """Settings of the installation that the camera plugin reads; those that are set."""
-        values = {name: getattr(self, name) for name in self.plugin.properties}
-        return {name: str(value) for name, value in values.items() if value}
+        """Settings of the installation that the camera plugin reads; those that are set.
+
+        Raises:
+            ParamError: one has several values.
+        """
+        return {
+            name: text
+            for name, text in self.plugin_settings(self.plugin.properties).items()
+            if text
+        }
 
     def init_events(self) -> None:
         """Say which attributes push change events from code."""
@@ -105,10 +174,16 @@ class LimaDevice(Device):
             self.set_change_event(name, True, False)
 
     def dev_state(self) -> tango.DevState:
-        return DEV_STATES[self.service_state]
+        return DEV_STATES[self._state_shown]
 
     def dev_status(self) -> str:
+        if self.unset is not None:
+            return wire_text(f"Not set up: {self.unset}. Mend that, then call Init.")
         return wire_text(self.status_sentence())
+
+    @property
+    def _state_shown(self) -> AcqState:
+        return self.service_state if self.unset is None else AcqState.FAULT
 
     @attribute(
         dtype=AcqStateLabel,
@@ -117,7 +192,7 @@ class LimaDevice(Device):
         "(needs Reset), terminate (shutting down)",
     )
     def acq_state(self) -> Any:
-        return AcqStateLabel(self.service_state)
+        return AcqStateLabel(self._state_shown)
 
     @attribute(
         dtype=LogLevel,

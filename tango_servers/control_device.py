@@ -18,6 +18,7 @@ from tango_servers.base import text_of
 from tango_servers.errors import as_dev_failed, payload_or_none
 from tango_servers.front import Front
 from tango_servers.process import PROCESS
+from tango_servers.settings import TOPOLOGIES, check_devices, check_word
 
 _SENTENCES = {
     AcqState.IDLE: "The detector is at rest.",
@@ -54,9 +55,12 @@ class Lima2Control(Front):
         "refuse what they do not know. Simulator, for instance. Empty: the own name.",
     )
 
-    @as_dev_failed
-    def init_device(self) -> None:
-        super().init_device()
+    def check_properties(self) -> None:
+        check_devices("receivers", self.receivers)
+        check_word("receiver_topology", self.receiver_topology, TOPOLOGIES)
+        super().check_properties()
+
+    def set_up(self) -> None:
         self.init_events()
         self.link = TangoLink(PROCESS.receivers, lambda *lost: self.service.report_lost(*lost))
         self.service = ControlService(
@@ -71,7 +75,7 @@ class Lima2Control(Front):
         self.start_pump(self.service.events)
         PROCESS.add(self.get_name(), self.shut_down)
 
-    def delete_device(self) -> None:
+    def tear_down(self) -> None:
         PROCESS.remove(self.get_name())
         self.shut_down()
 
@@ -166,7 +170,7 @@ class Lima2Control(Front):
         dtype=str, label="Last error", doc="'No error', or what went wrong since Prepare (JSON)"
     )
     def last_error(self) -> str:
-        return payload_or_none(self.service.last_error)
+        return payload_or_none(self.unset or self.service.last_error)
 
     @attribute(
         dtype=(str,),

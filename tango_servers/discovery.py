@@ -12,6 +12,7 @@ from lima2_core.camera.dispatch import Share
 from lima2_core.errors import ParamError
 from lima2_core.ids import ReceiverIdx
 from tango_servers.names import control_class, domain_of, natural_key, receiver_class
+from tango_servers.settings import check_place
 
 
 def checked_uuid(text: str) -> str:
@@ -45,13 +46,8 @@ def share_of(receiver: str, plugin: str, index: int, count: int, alone: bool) ->
     Raises:
         ParamError: the properties contradict themselves.
     """
-    if index >= 0 or count > 0:
-        if not 0 <= index < count:
-            raise ParamError(
-                f"receiver_index {index} and nb_receivers {count} do not fit together; set both "
-                f"in the properties of {receiver}, or none",
-                path="receiver_index",
-            )
+    check_place(index, count)
+    if count > 0:
         return Share(ReceiverIdx(index), count)
     domain = domain_of(receiver)
     for control in _in_domain(control_class(plugin), domain):

@@ -53,19 +53,24 @@ class Front(FrontReadings):
     def init_front(self, receivers: Callable[[], Sequence[str]]) -> None:
         """Get ready; nothing is made before it is needed."""
         model: type[FrontParams] = front_params(self.plugin.params)
-        names = {name for plugin in self.outputs for name in plugin.settings}
         self.system = FrontSystem(
             self.service,
             self.link,
             model.from_tree({}),
             receivers,
             self.outputs,
-            {name: str(getattr(self, name)) for name in names},
+            self._output_settings(),
             address_of,
         )
         self._pushed: dict[str, Any] = {}
         for name in (*self.READINGS, *self.EVERYDAY, "last_image"):
             self.set_change_event(name, True, False)
+
+    def check_properties(self) -> None:
+        self._output_settings()
+
+    def _output_settings(self) -> dict[str, str]:
+        return self.plugin_settings(name for plugin in self.outputs for name in plugin.settings)
 
     # Events, on the pump thread
 
@@ -114,11 +119,13 @@ class Front(FrontReadings):
     # State and status
 
     def dev_state(self) -> tango.DevState:
-        if not self.system.leads:
+        if self.unset is not None or not self.system.leads:
             return super().dev_state()
         return DEV_STATES[self.system.acq_state]
 
     def dev_status(self) -> str:
+        if self.unset is not None:
+            return super().dev_status()
         own = wire_text(self.system.sentence())
         if own:
             return own

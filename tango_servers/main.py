@@ -26,8 +26,10 @@ from lima2_core.system.outputs import OutputPlugin
 from lima2_core.worker import Worker
 from tango_servers import logs, publish
 from tango_servers.control_device import Lima2Control
+from tango_servers.errors import error_of
 from tango_servers.names import (
     CONTROL_SUFFIX,
+    ERROR_REASON,
     SERVER,
     LogLevel,
     control_class,
@@ -82,10 +84,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 1
 
     background: list[Worker] = []
-    served: list[bool] = []
 
     def when_serving() -> None:
-        served.append(True)
+        PROCESS.serving = True
         log.info("serving %s/%s", SERVER, options.instance)
         if PROCESS.receivers:
             cameras = {c.plugin.name for c in classes if issubclass(c, Lima2Receiver)}
@@ -94,15 +95,28 @@ def main(argv: Sequence[str] | None = None) -> int:
             settle_memory()
 
     # SIGTERM and SIGINT end the loop of Tango, and `run` returns.
-    run(classes, args=[SERVER, options.instance, *rest], post_init_callback=when_serving)
+    arguments_of_tango = [SERVER, options.instance, *rest]
+    try:
+        run(classes, args=arguments_of_tango, post_init_callback=when_serving, raises=True)
+    except tango.DevFailed as failed:
+        print(f"{SERVER}: {_reason(failed)}", file=sys.stderr)
     PROCESS.shut_down()
     log.info("%s/%s ended", SERVER, options.instance)
     logging.shutdown()
     sys.stdout.flush()
     sys.stderr.flush()
     # Threads inside codecs or system calls must not delay the end: all that matters is closed.
-    # Where a device could not be made Tango has said so, and ended.
-    os._exit(0 if served else 1)
+    # Where a device could not be made it has been said so, and nothing was served.
+    os._exit(0 if PROCESS.serving else 1)
+
+
+def _reason(failed: tango.DevFailed) -> str:
+    """Why the server cannot serve, for people: the sentence of a device of ours, if it is one."""
+    error = error_of(failed, SERVER)
+    if not any(level.reason == ERROR_REASON for level in failed.args):
+        return str(failed)
+    device = error.details.get("device")
+    return f"{device} cannot be set up: {error}" if device else str(error)
 
 
 def prepare(instance: str) -> tuple[list[type[Device]], list[PipelinePlugin]]:
@@ -200,7 +214,9 @@ def _device_class(name: str) -> type[Lima2Control] | type[Lima2Receiver]:
     else:
         base, class_name = Lima2Receiver, receiver_class(plugin.name)
     settings = {
-        key: device_property(dtype=str, default_value="", doc=doc) for key, doc in described.items()
+        # As lists: of a text Tango would take the first line, and leave out the others.
+        key: device_property(dtype=(str,), default_value=[], doc=doc)
+        for key, doc in described.items()
     }
     made: type[Lima2Control] | type[Lima2Receiver] = type(
         class_name, (base,), {**members, "__doc__": base.__doc__, **settings}

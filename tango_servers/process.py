@@ -29,6 +29,8 @@ class Process:
         """Who listens to these runs; by the same names."""
         self.system_runs: dict[str, FrontRun] = {}
         """Runs of the whole system by the name of their device; filled before it is made."""
+        self.serving = False
+        """Whether all devices of the start are there, and clients are answered."""
         self.devices_lock = threading.Lock()
         """Held while a device is made, deleted or looked up: Tango's lists bear one thread only.
 

@@ -29,7 +29,7 @@ from lima2_core.service.run import Run
 from lima2_core.state.device import AcqState
 from lima2_core.system.reporter import describe
 from lima2_core.system.wire import description_to_tree, order_from_tree
-from tango_servers import discovery, resources
+from tango_servers import discovery, resources, settings
 from tango_servers.base import LimaDevice, text_of
 from tango_servers.devices import delete_device, make_device
 from tango_servers.errors import as_dev_failed, payload_or_none
@@ -75,9 +75,14 @@ class Lima2Receiver(LimaDevice):
         doc="Programs that max_countrate_protection may run (absolute paths).",
     )
 
-    @as_dev_failed
-    def init_device(self) -> None:
-        super().init_device()
+    def check_properties(self) -> None:
+        settings.check_place(self.receiver_index, self.nb_receivers)
+        settings.check_number("nb_threads", self.nb_threads, 0, settings.MOST_THREADS)
+        settings.check_number("memory_limit", self.memory_limit, 0, settings.MOST_MEMORY_MIB)
+        settings.check_number("runs_kept", self.runs_kept, 0, settings.MOST_RUNS)
+        settings.check_programs("allowed_commands", self.allowed_commands)
+
+    def set_up(self) -> None:
         self.init_events()
         self.set_change_event("pipelines", True, False)
         self.set_change_event("nb_frames_xferred", True, False)
@@ -101,7 +106,7 @@ class Lima2Receiver(LimaDevice):
         self.start_pump(self.service.events)
         PROCESS.add(self.get_name(), self.shut_down)
 
-    def delete_device(self) -> None:
+    def tear_down(self) -> None:
         PROCESS.remove(self.get_name())
         for acq_id in list(self._devices):
             # At the end of the process Tango may have deleted it before this device.
@@ -227,7 +232,7 @@ class Lima2Receiver(LimaDevice):
 
     @attribute(dtype=str, label="Last error", doc="'No error', or why the state is fault (JSON)")
     def last_error(self) -> str:
-        return payload_or_none(self.service.last_error)
+        return payload_or_none(self.unset or self.service.last_error)
 
     @attribute(
         dtype="DevLong64",

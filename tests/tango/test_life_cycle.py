@@ -517,6 +517,36 @@ def test_a_failing_detector_faults_the_receiver_of_that_frame(system):
     assert system.xferred() == [2, 2]
 
 
+@pytest.mark.parametrize(
+    ("which", "name", "value"),
+    [("control", "receiver_topology", "ring"), ("receiver", "runs_kept", "-1")],
+)
+def test_init_with_a_wrong_property_is_a_fault_that_says_what_to_mend(system, which, name, value):
+    device = system.control if which == "control" else system.receivers[1]
+    before = system.database.get_device_property(device.dev_name(), name)[name]
+
+    system.database.put_device_property(device.dev_name(), {name: value})
+    try:
+        device.Init()
+        device.Init()
+        states = device.state(), device.acq_state
+        status, error = device.status(), json.loads(device.last_error)
+    finally:
+        if list(before):
+            system.database.put_device_property(device.dev_name(), {name: list(before)})
+        else:
+            system.database.delete_device_property(device.dev_name(), name)
+    device.Init()
+
+    assert states == (tango.DevState.FAULT, FAULT)
+    assert f"properties.{name}: " in status
+    assert value in status
+    assert error["errinfo"]["path"] == f"properties.{name}"
+    assert system.states() == [IDLE, IDLE, IDLE]
+    system.acquire(system.acquisition({"acq.nb_frames": 6}))
+    assert system.xferred() == [3, 3]
+
+
 @pytest.mark.parametrize("which", ["control", "receiver"])
 def test_init_gives_a_fresh_device_that_works_with_the_others(system, which):
     old = system.acquire(system.acquisition({"acq.nb_frames": 4}))

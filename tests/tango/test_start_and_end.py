@@ -149,6 +149,33 @@ def test_what_cannot_be_served_is_said_with_what_to_do(
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.parametrize(
+    ("device", "name", "values", "sentence"),
+    [
+        (
+            CONTROL,
+            "receiver_topology",
+            ["ring"],
+            "properties.receiver_topology: 'ring' is unknown; choose single, round_robin or dynam",
+        ),
+        (CONTROL, "rows", ["16", "32"], "properties.rows: ['16', '32'] are 2 texts"),
+        (RECEIVERS[0], "nb_threads", ["many"], "properties.nb_threads: 'many' is no whole number"),
+        (RECEIVERS[0], "memory_limit", ["-5"], "properties.memory_limit: -5 is not possible"),
+    ],
+)
+def test_a_server_with_a_wrong_property_ends_and_names_it(
+    launch, database, tmp_path, device, name, values, sentence
+):
+    tango.Database(*database.tango_host.split(":")).put_device_property(device, {name: values})
+
+    server = launch("simulator_ctl" if device == CONTROL else "simulator_rcv1")
+
+    assert server.wait(20)
+    told = (tmp_path / "output.log").read_text()
+    assert f"lima2_tango: {device} cannot be set up: {sentence}" in told
+    assert "Traceback" not in told
+
+
 def test_the_help_and_the_version_need_no_database():
     help_text = subprocess.run(
         [find_program("lima2_tango"), "--help"], capture_output=True, text=True, check=True
