@@ -74,6 +74,10 @@ class RunView:
     verdict: Callable[[], str]
     accessible: Callable[[str], int] = field(default=lambda source: 0)
     """Frames of a source that can be fetched: all below this index, gaps counted."""
+    depth_of: Callable[[str], int] = field(default=lambda name: 1)
+    """Frames of the detector in one frame of a source, or in one entry of a stream."""
+    expected_of: Callable[[str], int | None] = field(default=lambda name: None)
+    """Frames of a source, or frames that give records to a stream; None if not known."""
     notes: Callable[[], Mapping[str, NoteSeries]] = dict
     """What clients have attached to it so far, by name; all of it once it is finished."""
 

@@ -349,6 +349,8 @@ class SystemRun:
             finished=partial(_finished, self._phase),
             verdict=partial(_verdict, self.ledger, self.causes),
             accessible=partial(_accessible, self._books, self.members),
+            depth_of=self.layout.depth_of,
+            expected_of=self._books.expected_of,
             notes=self.notes.series,
         )
 
