@@ -108,6 +108,15 @@ class Raising(Fault):
         return {f"{group}.enabled": True, f"{group}.max_countrate": limit}
 
 
+class Dying(Fault):
+    """The detector dies in the middle."""
+
+    cause = "the simulated detector died after"
+
+    def changes(self, phase):
+        return {"acquisition.det.dead_after_frames": FRAMES[phase] // 2}
+
+
 class Full(Fault):
     cause = "No space left"
 
@@ -149,6 +158,7 @@ FAULTS = {
     "killed": Killed,
     "stopped": Stopped,
     "raising": Raising,
+    "dying": Dying,
     "full": Full,
     "slow": Slow,
     "redis": RedisDown,
@@ -209,6 +219,8 @@ def test_a_fault_leads_to_rest_with_its_cause_and_the_next_run_works(lab, fault,
         assert len(valid) == nb_frames or not fault.ends_well
         if phase == "running":
             assert len(valid) > 20
+        if isinstance(fault, Dying):
+            assert run.counts()["never_sent"] == nb_frames - len(valid) == nb_frames // 2
     fault.heal()
     following = lab.quick(fault.folder)
     if isinstance(fault, RedisDown):
