@@ -117,8 +117,10 @@ class CameraSuite:
         declared = fields_dtype(rig.sources[0].frame_fields)
         rig.control.start()
 
+        assert rig.control.failure() is None
         items = list(until_the_end(rig.sources[0]))
 
+        assert rig.control.failure() is None, "all frames that were due have come"
         assert len(items) == 5
         for item in items:
             assert isinstance(item, Frame)
