@@ -54,11 +54,16 @@ def covered() -> NDArray[np.bool_]:
 
 
 def by_parts(
-    kind: Any, image: NDArray[Any], mask: NDArray[Any], regions: tuple[Any, Any], **options: Any
+    kind: Any,
+    image: NDArray[Any],
+    mask: NDArray[Any],
+    regions: tuple[Any, Any],
+    lost: tuple[int, ...] = (),
+    **options: Any,
 ) -> NDArray[Any]:
-    """Records of the whole image, made of those of its parts."""
+    """Records of the whole image, made of those of its parts, of which some are lost."""
     told, reaches = [], []
-    for place in PLACES:
+    for number, place in enumerate(PLACES):
         own = cut(image, place)
         kernel = kind(
             *regions,
@@ -70,6 +75,9 @@ def by_parts(
         )
         records = np.zeros(kernel.length, PART_RECORD)
         kernel.fill(own, records)
+        if number in lost:
+            for name in (*VALUES, "pixels"):
+                records[name] = np.nan
         told.append(records[None])
         reaches.append(reach_of(kernel.sizes))
     return pooled(np.stack(told), reached(reaches, len(told[0][0])), ROI_RECORD)[0]
@@ -127,6 +135,28 @@ def test_profiles_of_parts_are_those_of_the_whole(
 
     wanted = at_once(RegionProfiles, image, mask, regions, accelerate=accelerate)
     assert_alike(made, wanted, dtype.kind != "f")
+
+
+@pytest.mark.parametrize("lost", [(0,), (1,), (2,), (0, 2), (0, 1, 2)])
+@pytest.mark.parametrize("kind", [RegionStatistics, RegionProfiles])
+def test_what_a_lost_part_would_have_changed_has_no_value(
+    kind: Any, lost: tuple[int, ...], mask: NDArray[Any]
+):
+    image = np.random.default_rng(6).integers(-99, 999, SHAPE)
+    rects, arcs = random_regions(7)
+    regions = (rects, arcs) if kind is RegionStatistics else (rects, FLAT)
+    alone = np.full(SHAPE, np.nan)
+    for number, place in enumerate(PLACES):
+        cut(alone, place)[...] = np.nan if number in lost else cut(image, place)
+
+    made = by_parts(kind, image, mask, regions, lost)
+
+    # In floats with not-a-number in the lost parts it comes out by itself.
+    wanted = at_once(kind, alone, mask, regions)
+    for name in VALUES:
+        expected = wanted[name] if len(lost) < len(PLACES) else np.nan
+        np.testing.assert_allclose(made[name], expected, 3e-7, 1e-6)
+    assert len(lost) > 1 or 0 < np.isnan(made["sum"]).sum() < len(made)
 
 
 @pytest.mark.parametrize("dtype", ["int16", "int32", "float32"])
