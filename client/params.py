@@ -109,6 +109,10 @@ class Parameters:
         """Give everything its default; which pipeline it is stays."""
         self._place.reset()
 
+    def changed(self) -> tuple[str, ...]:
+        """Paths of all that is not the default; of another pipeline, its name and the same."""
+        return tuple(self._place.changed())
+
     def parse(self, path: str, text: str) -> None:
         """Set a parameter to what a text stands for, as on a command line.
 

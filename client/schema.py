@@ -144,7 +144,7 @@ class Choice:
             ParamError: there is no such group.
         """
         name = value.get(CHOICE_KEY, next(iter(self.groups)))
-        found = self.groups.get(name)
+        found = self.groups.get(name) if isinstance(name, str) else None
         if found is None:
             known = ", ".join(self.groups)
             raise ParamError(

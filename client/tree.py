@@ -74,14 +74,16 @@ class Place:
 
     def merge(self, values: Mapping[str, Any]) -> None:
         """Set what is given, by name or path, and leave the rest."""
+        here = self
         # Which group it is comes before the members of this group.
-        for path in sorted(values, key=lambda path: path.rpartition(".")[2] != CHOICE_KEY):
-            owner, name = self.owner(path)
-            here = owner.get(name)
-            if isinstance(here, Place) and isinstance(values[path], Mapping):
-                here.merge(values[path])
+        for path in sorted(values, key=lambda path: not _chooses(path, values[path])):
+            owner, name = here.owner(path)
+            found = owner.get(name)
+            if isinstance(found, Place) and isinstance(values[path], Mapping):
+                found.merge(values[path])
             else:
                 owner.set(name, values[path])
+                here = here._renewed()
 
     def parse(self, path: str, text: str) -> None:
         """Set a member to what a text stands for."""
@@ -104,6 +106,18 @@ class Place:
             elif self.choice is None or name != CHOICE_KEY:
                 self.values[name] = node.default
 
+    def changed(self) -> Iterator[str]:
+        """Paths of all values that are not the defaults; of a choice, those of its group."""
+        for name, node in self.node.members.items():
+            if not isinstance(node, Leaf):
+                yield from self.get(name).changed()
+                continue
+            # Each group has its own name there as the default.
+            whole = self.choice.default if self.choice is not None else {}
+            default = whole[name] if name == CHOICE_KEY and whole else node.default
+            if self.values[name] != default:
+                yield joined(self.path, name)
+
     def leaves(self) -> Iterator[tuple[str, Leaf, Any]]:
         """Path, node and value of everything in it."""
         for name, node in self.node.members.items():
@@ -111,6 +125,12 @@ class Place:
                 yield joined(self.path, name), node, self.values[name]
             else:
                 yield from self.get(name).leaves()
+
+    def _renewed(self) -> Place:
+        """The same place as what stands there now, which may be another group."""
+        if self.choice is None:
+            return self
+        return Place(self.choice.group(self.values, self.path), self.values, self.path, self.choice)
 
     def _choose(self, class_name: str) -> None:
         """Put another group in place, with its defaults; where files go stays."""
@@ -121,6 +141,13 @@ class Place:
         source, target = _about_files(old), _about_files(new)
         new[target] = {**new[target], **{k: v for k, v in old[source].items() if k in new[target]}}
         replace(self.values, group.check({k: v for k, v in new.items() if k}, self.path))
+
+
+def _chooses(path: str, value: Any) -> bool:
+    """Whether a value says which group stands at a place."""
+    if isinstance(value, Mapping):
+        return any(_chooses(str(name), member) for name, member in value.items())
+    return path.rpartition(".")[2] == CHOICE_KEY
 
 
 def _about_files(values: dict[str, Any]) -> str:

@@ -183,6 +183,49 @@ def test_the_pipeline_may_come_with_its_parameters_in_any_order(params):
     params.update({"processing.files.base_path": "/x", "processing.class_name": "Files"})
 
     assert params.processing.files.base_path == "/x"
+    for changes in (
+        {"processing": {"files": {"base_path": "/y"}, "class_name": "Files"}},
+        {"processing": {"class_name": "Files", "files.base_path": "/y"}},
+        {"processing.files.base_path": "/y", "processing": {"class_name": "Files"}},
+        {"processing.class_name": "Files", "processing": {"files": {"base_path": "/y"}}},
+    ):
+        params.processing.class_name = "Blind"
+
+        params.update(changes)
+
+        assert params.processing.files.base_path == "/y"
+    params.processing.update({"saving": {"enabled": True}, "class_name": "Saving"})
+    assert params.processing.saving.enabled is True
+    with pytest.raises(UnknownParamError, match=r"processing\.saving"):
+        params.update({"processing": {"class_name": "Files", "saving": {"enabled": True}}})
+    assert params.processing.class_name == "Saving"
+
+
+def test_all_values_of_another_pipeline_come_back_by_a_text(params):
+    other = params.copy()
+    other.processing.class_name = "Files"
+    other.processing.files.base_path = "/data"
+
+    params.load(other.to_json())
+
+    assert params == other
+
+
+def test_what_is_not_the_default_is_known_and_another_pipeline_is_one_of_them(params):
+    assert params.changed() == ()
+
+    params.acquisition.acq.mode = "b"
+    params.processing.rois = [{"x": 1}]
+
+    assert params.changed() == (f"{ACQ}.mode", "processing.rois")
+    assert params.processing.changed() == ("processing.rois",)
+    params.processing.class_name = "Blind"
+    assert params.changed() == (f"{ACQ}.mode", "processing.class_name")
+
+
+def test_the_name_of_a_pipeline_is_a_text(params):
+    with pytest.raises(ParamError, match="there is no"):
+        params.processing = {"class_name": ["Files"]}
 
 
 def test_reset_gives_the_defaults_of_the_same_pipeline(params):
