@@ -35,7 +35,7 @@ class Everyday:
         """Values by the path of their parameter.
 
         Raises:
-            ParamError: a time is none, or this pipeline writes no files.
+            ParamError: a time or a folder is none, or this pipeline writes no files.
         """
         values: dict[str, Any] = {}
         if self.nb_frames is not None:
@@ -45,10 +45,10 @@ class Everyday:
                 values[path] = _in_unit(params, path, time_s)
         if self.save_to is not None:
             group = _about_files(params)
-            values |= {
-                f"{group}.{_ENABLED}": True,
-                f"{group}.{_FOLDER}": os.path.abspath(os.fspath(self.save_to)),
-            }
+            folder = f"{group}.{_FOLDER}"
+            if not isinstance(self.save_to, str | os.PathLike):
+                raise ParamError(f"must be a folder, not {self.save_to!r}", path=folder)
+            values |= {f"{group}.{_ENABLED}": True, folder: os.path.abspath(self.save_to)}
         if self.prefix is not None:
             values[f"{_about_files(params)}.{_PREFIX}"] = self.prefix
         return values

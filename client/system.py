@@ -8,13 +8,13 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from client import wire
-from client.errors import CameraError, ClientError, NotAvailableError, StateError
+from client.errors import CameraError, ClientError, NotAvailableError, UnreachableError
 from client.events import Event, Watcher
 from client.everyday import Everyday
 from client.link import Device, TangoDevice
 from client.params import Params
 from client.run import Run
-from client.waiting import Wait
+from client.waiting import Wait, check_timeout
 
 COMMAND_S = 6.0
 """Limit of commands; the front itself answers within 3 s."""
@@ -136,7 +136,8 @@ class Lima2:
         """Prepare control and receivers with `params`.
 
         A detector that says that it needs some time to be configured is asked again until it is
-        ready, for a minute.
+        ready, for a minute. A part that gave no answer in time, and is alive, is asked once more:
+        the first time a server has much to load.
 
         Args:
             changes: other values for this acquisition only, by path.
@@ -150,6 +151,7 @@ class Lima2:
         params = self.params.copy()
         params.update(changes or {})
         until_s = time.monotonic() + READY_S
+        again = False
         while True:
             try:
                 # Not by way of the attributes: they are the same for all clients.
@@ -158,6 +160,11 @@ class Lima2:
             except CameraError as error:
                 if "left_s" not in error.details or time.monotonic() > until_s:
                     raise
+            except UnreachableError:
+                if again or not self._all_answer():
+                    raise
+                again = True
+                continue
             time.sleep(RETRY_S)
 
     def start(self, run: Run | None = None) -> None:
@@ -169,9 +176,10 @@ class Lima2:
         Raises:
             StateError: nothing is prepared, or another run.
         """
-        if run is not None and str(self._device.read(wire.CURRENT_RUN)) != run.uuid:
-            raise StateError(f"run {run.uuid} was given up: another client has prepared one")
-        self._device.call(wire.START, timeout_s=COMMAND_S)
+        if run is None:
+            self._device.call(wire.START, timeout_s=COMMAND_S)
+        else:
+            self._device.call(wire.START_RUN, run.uuid, timeout_s=COMMAND_S)
 
     def trigger(self) -> None:
         """Give one software trigger."""
@@ -227,7 +235,7 @@ class Lima2:
                 on.
             prefix: first part of the names of files.
             wait: False gives the run as soon as it is started.
-            timeout_s: limit for the wait; None for none, as long as the server answers.
+            timeout_s: limit for the wait, from 0 on; None for none, as long as the server answers.
 
         Returns:
             The run; `Run.complete` and `Run.verdict` tell whether all frames are there, and
@@ -238,6 +246,7 @@ class Lima2:
             StateError: an acquisition is running.
             DeadlineError: it has not ended within ``timeout_s``; it goes on.
         """
+        check_timeout(timeout_s)
         draft = self.params.copy()
         draft.update(changes or {})
         everyday = Everyday(nb_frames, exposure_s, latency_s, save_to, prefix)
@@ -245,3 +254,14 @@ class Lima2:
         run = self.prepare(draft.to_dict())
         self.start(run)
         return run.wait(timeout_s) if wait else run
+
+    # How it works
+
+    def _all_answer(self) -> bool:
+        """Whether control and receivers are alive; one that is still busy is given time."""
+        try:
+            for line in self.receivers:
+                self._device.peer(line.partition(": ")[0]).read(wire.STATUS)
+        except ClientError:
+            return False
+        return True

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable
 from typing import TypeVar
 
-from client.errors import DeadlineError, UnreachableError
+from client.errors import DeadlineError, ParamError, UnreachableError
 
 T = TypeVar("T")
 
@@ -18,6 +18,23 @@ PATIENCE_S = 10.0
 """A device that does not answer for so long is given up."""
 
 
+def check_timeout(timeout_s: float | None) -> None:
+    """Refuse what is no limit of time, before anything begins.
+
+    Raises:
+        ParamError: it is negative, or no number.
+    """
+    try:
+        fits = timeout_s is None or (timeout_s >= 0 and not isinstance(timeout_s, bool))
+    except TypeError:
+        fits = False
+    if not fits:
+        raise ParamError(
+            f"must be a time in seconds from 0 on, or None for no limit, not {timeout_s!r}",
+            path="timeout_s",
+        )
+
+
 class Wait:
     """The pauses between questions to a device, until the time is over.
 
@@ -25,11 +42,15 @@ class Wait:
         what: what is waited for, as messages tell it.
         timeout_s: None for no limit, as long as the device answers.
         patience_s: how long it may be silent.
+
+    Raises:
+        ParamError: a limit is none.
     """
 
     def __init__(
         self, what: str, timeout_s: float | None = None, patience_s: float = PATIENCE_S
     ) -> None:
+        check_timeout(timeout_s)
         self._what = what
         self._timeout_s = math.inf if timeout_s is None else timeout_s
         self._patience_s = patience_s

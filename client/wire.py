@@ -57,7 +57,8 @@ ERROR_REASON = "LIMA_Exception"
 """Reason of Tango errors that carry one of ours."""
 
 # Names on the control device
-PREPARE_WITH, START, TRIGGER, STOP = "prepareWith", "startAcq", "triggerAcq", "stopAcq"
+PREPARE_WITH, START, START_RUN = "prepareWith", "startAcq", "startRun"
+TRIGGER, STOP = "triggerAcq", "stopAcq"
 ABORT, RESET, PROCESS, ERASE = "abortAcq", "resetAcq", "processAcq", "eraseRun"
 FRONT_PARAMS = "front_params"
 SCHEMA = "schema"
@@ -72,6 +73,7 @@ RUN_FAMILY = "limarun"
 
 # Names on the device of a run; some are names of the control device too
 PHASE, VERDICT, PROGRESS, FILES = "phase", "verdict", "progress", "files"
+LEDGER_COUNTS = "ledger_counts"
 PARAMETERS, SOURCES, STREAMS = "parameters", "sources", "streams"
 GET_FRAME, READ_LEDGER = "getFrame", "readLedger"
 READ_SOURCE_LEDGER = "readSourceLedger"

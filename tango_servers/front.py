@@ -181,6 +181,17 @@ class Front(FrontReadings):
         self.system.start()
         self._nudge()
 
+    @command(dtype_in=str, doc_in="id of the run (uuid), as prepareAcq and prepareWith give it")
+    @as_dev_failed
+    def startRun(self, acq_id: str) -> None:
+        """Start all parts together, if it is this run that is prepared.
+
+        What another client prepared meanwhile is not started.
+        """
+        self.system.check_startable(AcqId(text_of(acq_id)))
+        self.system.start()
+        self._nudge()
+
     @as_dev_failed
     def is_acquire_allowed(self) -> bool:
         self.system.check_preparable()

@@ -150,12 +150,19 @@ class FrontSystem:
             self.params = before
             raise
 
-    def check_startable(self) -> None:
+    def check_startable(self, acq_id: AcqId | None = None) -> None:
         """Refuse start where nothing of ours is prepared.
 
+        Args:
+            acq_id: the run that shall be started; None: whatever is prepared.
+
         Raises:
-            StateError: not prepared.
+            StateError: not prepared, or another run.
         """
+        current = self._current
+        if acq_id is not None and (current is None or current.acq_id != acq_id):
+            since = f": {current.acq_id} was prepared since" if current is not None else ""
+            raise StateError(f"run {acq_id} was given up or has ended{since}", acq_id=acq_id)
         state = self.state
         if state is not FrontState.PREPARED:
             raise StateError(

@@ -28,13 +28,14 @@ from tango_servers.states import FrontState
 NESTED = np.dtype([("frame_idx", "<i4"), ("hist", "<u4", (3,)), ("at", [("x", "<f4")])])
 
 CONTROL_NAMES = (
-    *(wire.PREPARE_WITH, wire.START, wire.TRIGGER, wire.STOP, wire.ABORT, wire.RESET),
-    *(wire.PROCESS, wire.ERASE, wire.FRONT_PARAMS, wire.FRONT_STATE, wire.RUN_PHASE),
+    *(wire.PREPARE_WITH, wire.START, wire.START_RUN, wire.TRIGGER, wire.STOP, wire.ABORT),
+    *(wire.RESET, wire.PROCESS, wire.ERASE, wire.FRONT_PARAMS, wire.FRONT_STATE, wire.RUN_PHASE),
     *(wire.FRONT_ERROR, wire.CURRENT_RUN, wire.RUNS, wire.RECEIVER_STATES, wire.PREFLIGHT),
     *(wire.FRAMES_RECEIVED, wire.FRAMES_SAVED),
 )
 RUN_NAMES = (
     *(wire.PHASE, wire.VERDICT, wire.PROGRESS, wire.FILES, wire.PARAMETERS, wire.SOURCES),
+    wire.LEDGER_COUNTS,
     *(wire.STREAMS, wire.TROUBLES, wire.STUCK, wire.GET_FRAME, wire.READ_LEDGER),
     *(wire.OPEN_CURSOR, wire.READ_CURSOR, wire.CLOSE_CURSOR),
 )

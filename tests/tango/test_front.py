@@ -273,6 +273,27 @@ def test_refusals_keep_their_text_where_tango_lets_them(front):
     assert texts["params"].startswith("acquisition.acq.nb_frames: ")
 
 
+def test_only_the_run_that_is_prepared_can_be_started_by_its_id(front):
+    given_up = front.control.prepareWith("{}")
+    prepared = front.control.prepareWith("{}")
+    told = []
+    for acq_id in (given_up, "nothing"):
+        with pytest.raises(tango.DevFailed) as failed:
+            front.control.startRun(acq_id)
+        told.append(reason(failed.value)[1])
+
+    assert {payload["errinfo"]["code"] for payload in told} == {"state"}
+    assert (
+        told[0]["what"]
+        == f"run {given_up} was given up or has ended: {prepared} was prepared since"
+    )
+    assert front.state == "prepared"
+    front.control.startRun(prepared)
+    front.wait_state("idle")
+    with pytest.raises(tango.DevFailed, match="start is not possible while the system is idle"):
+        front.control.startRun(prepared)
+
+
 def test_what_the_detector_cannot_do_is_refused_before_anything_is_touched(front):
     front.set(acq_expo_time=100.0)
 

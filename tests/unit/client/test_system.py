@@ -1,6 +1,7 @@
 """Commands of a system, and events, from devices that follow a script."""
 
 import json
+import math
 
 import pytest
 
@@ -29,6 +30,7 @@ class System:
             wire.RUN_PHASE: "none",
         }
         self.device.commands[wire.PREPARE_WITH] = self.prepare
+        self.device.commands[wire.START_RUN] = self.start
         self.prepared = []
         """Parameters that were sent, as JSON."""
         self.lima = Lima2("", device=self.device)
@@ -40,6 +42,10 @@ class System:
         self.device.peers[run.name] = run
         self.device.values[wire.CURRENT_RUN] = uuid
         return uuid
+
+    def start(self, uuid):
+        if uuid != self.device.values[wire.CURRENT_RUN]:
+            raise StateError(f"run {uuid} was given up")
 
     @property
     def commands(self):
@@ -77,13 +83,54 @@ def test_a_detector_that_refuses_is_not_asked_again(system):
     assert system.commands == [wire.PREPARE_WITH]
 
 
+@pytest.fixture
+def slow(system):
+    """Servers that give no answer in time to the first prepare; two receivers."""
+    refusals = [UnreachableError("r1 did not answer within 2.2 s")]
+
+    def late(text):
+        if refusals:
+            raise refusals.pop()
+        return system.prepare(text)
+
+    system.device.commands[wire.PREPARE_WITH] = late
+    system.device.values[wire.RECEIVER_STATES] = ("id00/r/0: idle", "id00/r/1: not asked yet")
+    for name in ("id00/r/0", "id00/r/1"):
+        system.device.peers[name] = Scripted(name)
+    system.refusals = refusals
+    return system
+
+
+def test_a_receiver_that_was_late_and_is_alive_is_asked_once_more(slow):
+    run = slow.lima.prepare()
+
+    assert run.uuid == slow.device.values[wire.CURRENT_RUN]
+    assert slow.commands == [wire.PREPARE_WITH] * 2
+
+
+def test_a_receiver_that_is_late_again_is_told(slow):
+    slow.refusals.append(slow.refusals[0])
+
+    with pytest.raises(UnreachableError, match="r1 did not answer"):
+        slow.lima.prepare()
+    assert slow.commands == [wire.PREPARE_WITH] * 2
+
+
+def test_a_receiver_that_is_dead_is_told_at_once(slow):
+    slow.device.peers["id00/r/1"].values[wire.STATUS] = UnreachableError("gone")
+
+    with pytest.raises(UnreachableError, match="r1 did not answer"):
+        slow.lima.prepare()
+    assert slow.commands == [wire.PREPARE_WITH]
+
+
 def test_acquire_sends_all_parameters_starts_and_waits(system):
     system.lima.params.acquisition.acq.mode = "b"
 
     run = system.lima.acquire({"metadata": {"a": 1}}, nb_frames=5, exposure_s=0.5)
 
     assert run.complete
-    assert system.commands == [wire.PREPARE_WITH, wire.START]
+    assert system.device.calls[1:] == [(wire.START_RUN, run.uuid)]
     (text,) = system.prepared
     sent = json.loads(text)
     assert sent["acquisition"]["acq"]["nb_frames"] == 5
@@ -94,11 +141,33 @@ def test_acquire_sends_all_parameters_starts_and_waits(system):
     assert system.lima.params.acquisition.acq.nb_frames == 1
 
 
-def test_what_is_refused_here_reaches_no_server(system):
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("nb_frames", -1),
+        ("save_to", 3),
+        ("save_to", b"/data"),
+        ("prefix", 3),
+        ("timeout_s", -1),
+        ("timeout_s", math.nan),
+        ("timeout_s", "long"),
+        ("timeout_s", True),
+    ],
+)
+def test_what_is_refused_here_reaches_no_server(system, name, value):
     with pytest.raises(ParamError):
-        system.lima.acquire(nb_frames=-1)
+        system.lima.acquire(**{name: value})
 
     assert system.device.calls == []
+
+
+def test_another_pipeline_is_prepared_with_all_its_parameters(system):
+    system.lima.acquire({"processing.files.base_path": "/x", "processing.class_name": "Files"})
+
+    assert json.loads(system.prepared[0])["processing"] == {
+        "class_name": "Files",
+        "files": {"base_path": "/x", "filename_prefix": "lima2"},
+    }
 
 
 def test_parameters_go_with_the_prepare_and_not_by_way_of_what_all_clients_write(system):
@@ -124,6 +193,7 @@ def test_the_run_of_another_client_is_not_started(system):
 
     with pytest.raises(StateError, match="given up"):
         system.lima.start(mine)
+    assert wire.START not in system.commands
 
 
 def test_there_is_no_run_before_the_first(system):
