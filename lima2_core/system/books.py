@@ -24,6 +24,10 @@ DISORDER = 256
 """Where nobody knows beforehand who gets a frame, it counts as lost with a lost receiver once all
 others have told of frames so far behind it: they may deliver out of order, but not by so much."""
 
+_AHEAD = 2**16
+"""So many frames of a receiver that is gone are settled before the others come to them; of a very
+long run the rest waits for its end."""
+
 _LOSS_CODES = {
     "overrun": Validity.OVERRUN,
     "camera": Validity.DROPPED,
@@ -98,7 +102,9 @@ class Books:
         """Let nobody wait for frames and records that will not come."""
         if gone:
             for name, ledger in (("", self.ledger), *self.saved.items()):
-                self._settle_frames(name, ledger, gone)
+                expected = self.expected_of(name) if name else self._expected
+                ahead = ledger.highest + _AHEAD
+                self._settle_frames(name, ledger, gone, min(ahead, expected or ledger.highest))
         for name, merger in self.mergers.items():
             if isinstance(merger, PartMerger):
                 self._settle_parts(name, merger, gone)
@@ -167,13 +173,18 @@ class Books:
         for name, ledger in (("", self.ledger), *self.saved.items()):
             whole = name == "" or self._layout.depth_of(name) == 1
             end = total if whole else self.expected_of(name) or ledger.highest
-            border = sent if whole else self.groups(name, sent)
-            ledger.lose(ledger.open_indices(min(border, end)), code)
+            border = min(sent if whole else self.groups(name, sent), end)
+            if exact:  # what was exposed has another cause than that it was not
+                self._settle_frames(name, ledger, _faults(gone), border)
+            else:
+                self._settle_frames(name, ledger, gone, end)
+            ledger.lose(ledger.open_indices(border), code)
             ledger.end(end)
+            behind = np.arange(border, min(end, ledger.extent))
             if exact:  # what a lost receiver would have got, had it been exposed
-                ledger.revise(np.arange(border, end), code, Validity.NEVER_SENT)
+                ledger.revise(behind, code, Validity.NEVER_SENT)
             if failed:
-                _part_at(ledger, border, end, gone, whole)
+                _part_at(ledger, np.arange(border), behind, gone, whole)
         for name, merger in self.mergers.items():
             due = self.ledger.last_sent()
             if self._layout.depth_of(name) > 1:
@@ -185,12 +196,12 @@ class Books:
             else:
                 merger.miss(merger.open_indices(due))
 
-    def _settle_frames(self, name: str, ledger: Ledger, gone: Gone) -> None:
+    def _settle_frames(self, name: str, ledger: Ledger, gone: Gone, end: int) -> None:
+        """Settle frames below ``end`` that were for receivers from which nothing more comes."""
         summed = name != "" and self._layout.depth_of(name) > 1
-        total = (self.expected_of(name) if name else self._expected) or ledger.highest
         if self._layout.known or summed:
             for receiver, code in gone.items():
-                is_open = ledger.open_indices(total, receiver)
+                is_open = ledger.open_indices(end, receiver)
                 if self._layout.parts == 1:
                     is_open = is_open[is_open % self._n == receiver]
                 ledger.lose(is_open, code, receiver)
@@ -256,21 +267,28 @@ def _end_of(rows: NDArray[Any]) -> int:
     return int(rows["frame_idx"].max(initial=-1)) + 1
 
 
-def _part_at(ledger: Ledger, border: int, end: int, gone: Gone, whole: bool) -> None:
+def _part_at(
+    ledger: Ledger, before: NDArray[Any], behind: NDArray[Any], gone: Gone, whole: bool
+) -> None:
     """Part what was lost from what was never sent, at the first frame that nobody saw.
 
     Receivers that ended well left open what they did not see, or took it for lost. A sum that was
     not made is no loss of its own: its frames tell.
     """
     if whole:
-        ledger.revise(np.arange(border), Validity.NEVER_SENT, Validity.PACKET_LOSS)
+        ledger.revise(before, Validity.NEVER_SENT, Validity.PACKET_LOSS)
     for code in {Validity.PACKET_LOSS, *gone.values()}:
-        ledger.revise(np.arange(border, end), code, Validity.NEVER_SENT)
+        ledger.revise(behind, code, Validity.NEVER_SENT)
+
+
+def _faults(gone: Gone) -> Gone:
+    """Receivers that did not end well."""
+    return {receiver: code for receiver, code in gone.items() if code is not Validity.NEVER_SENT}
 
 
 def _gravest(gone: Gone) -> Validity:
     """What frames count as that nobody told of."""
-    causes = set(gone.values()) - {Validity.NEVER_SENT}
+    causes = set(_faults(gone).values())
     if Validity.RECEIVER_LOST in causes:
         return Validity.RECEIVER_LOST
     return max(causes, default=Validity.NEVER_SENT)

@@ -84,6 +84,9 @@ class LedgerSummary:
 class Ledger:
     """The entries of one run.
 
+    Frames behind the last that anything is known of take no memory, however many were asked for:
+    they are open, and never sent once the run has ended.
+
     Args:
         expected: frames of the run; None if it has no end of its own.
         parts: receivers that each have a part of every frame; 1 if each frame is with one.
@@ -102,6 +105,7 @@ class Ledger:
         self._timestamp_s = np.empty(0, np.float64)
         self._front = 0
         self._highest = 0
+        self._ended = False
         self._counts = np.zeros(256, np.int64)
         self._lock = threading.Lock()
 
@@ -114,6 +118,11 @@ class Ledger:
     def highest(self) -> int:
         """One more than the highest index told of."""
         return self._highest
+
+    @property
+    def extent(self) -> int:
+        """Nothing is known of the frames from this index on, but that the run has ended or not."""
+        return self._size
 
     def tell(self, receiver: int, rows: NDArray[Any]) -> None:
         """Take what a receiver tells; of a frame told of twice the first telling counts.
@@ -213,32 +222,40 @@ class Ledger:
             self._part_code[indices, part] = np.where(codes == old, np.uint8(new), codes)
             self._settle(indices)
 
-    def end(self, total: int, code: Validity = Validity.NEVER_SENT) -> None:
-        """Settle all that is open below ``total``; there will be no more."""
+    def end(self, total: int) -> None:
+        """Settle what is open below ``total`` as never sent; there will be no more."""
         with self._lock:
             total = max(total, self._highest)
-            self._reserve(total)
             self.expected = total
-            part_code = self._part_code[:total]
-            part_code[part_code == OPEN] = int(code)
-            self._settle(np.arange(total))
+            known = min(total, self._size)
+            part_code = self._part_code[:known]
+            part_code[part_code == OPEN] = int(Validity.NEVER_SENT)
+            self._settle(np.arange(known))
+            self._ended = True
+            self._highest = total
+            if self._front == self._size:
+                self._front = total
 
     def entries(self, first: int, last: int) -> Entries:
         """A copy of the entries from ``first`` to ``last`` - 1."""
+        count = max(0, last - first)
         with self._lock:
-            self._reserve(last)
-            here = slice(first, last)
-            row = self._row[here].copy()
+            here = slice(first, max(first, min(last, self._size)))
+            row = _grown(self._row[here], count, -1)
             if self.parts > 1:
                 # The row of a missing part of a frame is in a file, but nothing was written to it.
                 missing = ~np.isin(self._part_code[here], _THERE)
-                row[missing & np.isin(self._code[here], _THERE)[:, None]] = -1
+                missing &= np.isin(self._code[here], _THERE)[:, None]
+                row[: len(missing)][missing] = -1
+            rest = Validity.NEVER_SENT if self._ended else OPEN
+            code = _grown(self._code[here], count, rest)
+            code[max(0, self._highest - first) :] = OPEN
             return Entries(
                 first,
-                self._code[here].copy(),
-                self._receiver[here].copy(),
+                code,
+                _grown(self._receiver[here], count, -1),
                 row,
-                self._timestamp_s[here].copy(),
+                _grown(self._timestamp_s[here], count, 0),
             )
 
     def last_sent(self) -> int:
@@ -251,14 +268,18 @@ class Ledger:
     def open_indices(self, total: int, receiver: int | None = None) -> NDArray[np.int64]:
         """Frames below ``total`` that are not settled; with parts, by that of ``receiver``."""
         with self._lock:
-            self._reserve(total)
-            if self.parts > 1 and receiver is not None:
-                return np.flatnonzero(self._part_code[:total, receiver] == OPEN)
-            return np.flatnonzero(self._code[:total] == OPEN)
+            by_part = self.parts > 1 and receiver is not None
+            codes = self._part_code[:, receiver] if by_part else self._code
+            known = np.flatnonzero(codes[: min(total, self._size)] == OPEN)
+            first = max(self._size, self._highest) if self._ended else self._size
+            return np.concatenate([known, np.arange(first, max(first, total))])
 
     def summary(self) -> LedgerSummary:
         with self._lock:
-            counts = {code: int(self._counts[code]) for code in Validity if self._counts[code]}
+            numbers = self._counts.copy()
+            if self._ended:
+                numbers[Validity.NEVER_SENT] += max(0, self._highest - self._size)
+            counts = {code: int(numbers[code]) for code in Validity if numbers[code]}
             expected = self.expected
             total = expected if expected is not None else self._highest
         return LedgerSummary(counts, max(0, total - sum(counts.values())), expected)
@@ -288,7 +309,7 @@ class Ledger:
             self.expected = max(self.expected, self._highest)
 
     def _reserve(self, size: int) -> None:
-        """Have room for ``size`` entries; those beyond what was told of are open."""
+        """Have entries of the first ``size`` frames."""
         if size > len(self._code):
             capacity = max(size, 2 * len(self._code), _FIRST_CAPACITY)
             self._part_code = _grown(self._part_code, capacity, OPEN)
@@ -296,7 +317,12 @@ class Ledger:
             self._code = _grown(self._code, capacity, OPEN)
             self._receiver = _grown(self._receiver, capacity, -1)
             self._timestamp_s = _grown(self._timestamp_s, capacity, 0)
-        self._size = max(self._size, size)
+        if size > self._size:
+            if self._ended:
+                late = slice(self._size, max(self._size, min(size, self._highest)))
+                self._part_code[late] = self._code[late] = int(Validity.NEVER_SENT)
+                self._counts[Validity.NEVER_SENT] += late.stop - late.start
+            self._size = size
 
 
 def _whole(parts: NDArray[np.uint8]) -> NDArray[np.uint8]:

@@ -246,9 +246,7 @@ class SourceMaster:
 
     def _final_table(self) -> FrameTable:
         """All frames up to the last that was sent, as far as they can be read."""
-        total = self._ledger.expected
-        table = FrameTable.read(self._ledger, 0, self._ledger.highest if total is None else total)
-        table = table.part(0, table.sent)
+        table = FrameTable.read(self._ledger, 0, self._ledger.last_sent())
         # What was told of and did not reach the disk is no frame, even if the ledger takes it for
         # one: this happens if the writer of a receiver fails.
         code = int(Validity.CRASH) if self._run.finished() else OPEN

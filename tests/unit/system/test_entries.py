@@ -82,7 +82,7 @@ def test_sums_of_frames_in_parts_are_those_of_one_receiver():
 
 def test_sums_that_are_saved_have_books_of_their_own():
     books = Ledger(2)
-    books.end(2, Validity.CRASH)
+    books.lose(np.arange(2), Validity.CRASH)
     run = make_run([0] * 4, saved={"frame": SimpleNamespace(ledger=books)}, expected=4)
 
     assert entries_of(run, "frame", 0, 2).code.tolist() == [int(Validity.CRASH)] * 2

@@ -325,3 +325,39 @@ def test_a_part_that_is_missing_has_no_row_to_be_read():
 
     entries = ledger.entries(0, 2)
     assert entries.row.tolist() == [[0, -1], [1, 1]]
+
+
+def test_frames_that_were_never_sent_take_no_memory_however_many():
+    many = 10**15
+    ledger = Ledger(many)
+    ledger.tell(0, rows(0, 1, 3))
+    assert ledger.summary().open == many - 3
+
+    ledger.end(many)
+
+    assert ledger.extent < 10
+    assert (ledger.front, ledger.highest, ledger.last_sent()) == (many, many, 4)
+    assert ledger.summary() == LedgerSummary(
+        {Validity.VALID: 3, Validity.NEVER_SENT: many - 3}, 0, many
+    )
+    assert codes(ledger, 5) == ["VALID", "VALID", "NEVER_SENT", "VALID", "NEVER_SENT"]
+    last = ledger.entries(many - 2, many + 1)
+    assert last.code.tolist() == [Validity.NEVER_SENT, Validity.NEVER_SENT, OPEN]
+    assert last.row.tolist() == [[-1]] * 3
+    assert last.receiver.tolist() == [-1] * 3
+    assert ledger.open_indices(100).tolist() == []
+    assert ledger.summary().adds_up
+
+
+def test_what_becomes_known_of_a_frame_that_was_never_sent_counts_once():
+    ledger = Ledger(20, parts=2)
+    ledger.tell(0, rows(0, 1))
+    ledger.end(20)
+
+    ledger.lose(np.array([15]), Validity.CRASH)
+    ledger.recover(1, np.array([0]), np.array([0]), np.array([0], np.uint8))
+
+    assert codes(ledger, 2) == ["PARTIAL", "PARTIAL"]
+    assert ledger.summary().counts == {Validity.PARTIAL: 2, Validity.NEVER_SENT: 18}
+    assert ledger.summary().adds_up
+    assert ledger.front == 20
