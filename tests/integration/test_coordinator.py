@@ -419,7 +419,7 @@ def test_a_deferred_run_without_end_is_processed_when_its_queue_is_full(system, 
 def test_states_on_the_way_can_be_seen(make_system, held):
     output = ScriptedOutput(wait_in="finish")
     held.given.append(output)
-    run = held.begin(acquisition(4))
+    run = held.begin(acquisition(4, expo_us=100_000))
     assert run.phase is Phase.RUNNING
     assert comes_to(run, Phase.DRAINING)
     assert not run.view.finished()
