@@ -10,7 +10,7 @@ import numpy as np
 from lima2_core.data.frame import Frame, FrameSpec, Validity
 from lima2_core.errors import Lima2Error, NotAvailableError, ParamError
 from lima2_core.ids import FrameIdx
-from lima2_core.system.entries import ledger_of
+from lima2_core.system.entries import entries_of, ledger_of
 from lima2_core.system.layout import INPUT_SOURCE
 from lima2_core.system.ledger import OPEN, Ledger
 from lima2_core.system.member import Member
@@ -52,33 +52,43 @@ def frame_of(run: SystemRun, source: str, idx: int, step: int = 1) -> Frame:
         raise NotAvailableError(f"there are no frames {source!r}; there are: {known}", path=source)
     if idx < -1:
         raise ParamError("give an index from 0 on, or -1 for the newest", path="idx")
-    if run.layout.parts > 1:
-        return _from_parts(run, source, idx, spec, step)
     if idx == -1:
-        return _newest(run, source, step)
-    ledger = ledger_of(run, source)
-    if ledger is None:  # sums that are not saved: each receiver has every n-th
-        return _fetch(run.members[idx % len(run.members)], source, idx, step)
-    owner = _owner(run, ledger, idx)
-    if owner is None:
+        if run.layout.parts == 1:
+            return _newest(run, source, step)
+        idx = _newest_whole(run, source)
+    validity, owner = _known(run, source, idx)
+    if validity not in _THERE:
         return _blank(spec, idx, step, run.layout.fill(source))
+    if run.layout.parts > 1:
+        return _from_parts(run, source, idx, validity, spec, step)
     return _fetch(run.members[owner], source, idx, step)
 
 
-def _owner(run: SystemRun, ledger: Ledger, idx: int) -> int | None:
-    """The receiver that has a frame; None if the frame is missing.
+def _ledger_of(run: SystemRun, source: str) -> Ledger | None:
+    """The books that tell which frames of a source can be had; None without books."""
+    if run.layout.parts > 1 and run.layout.depth_of(source) == 1:
+        return run.ledger  # it knows of frames before they are saved
+    return ledger_of(run, source)
+
+
+def _known(run: SystemRun, source: str, idx: int) -> tuple[Validity, int]:
+    """The class of a frame, and the receiver that has it, -1 if each has a part.
 
     Raises:
         NotAvailableError: nothing is known of it yet, or there will be no such frame.
     """
-    code = OPEN
+    ledger = _ledger_of(run, source)
+    if ledger is None:  # sums that are not saved: each receiver has every n-th
+        entry = entries_of(run, source, idx, idx + 1)
+        code, owner = int(entry.code[0]), int(entry.receiver[0])
+        if code == OPEN or (code not in _THERE and idx >= run.accessible(source)):
+            code = Validity.VALID  # who should have it knows better
+        return Validity(code), owner
     if idx < ledger.highest:
         entry = ledger.entries(idx, idx + 1)
         code = int(entry.code[0])
-        if code in _THERE:
-            return int(entry.receiver[0])
-    if code != OPEN:
-        return None
+        if code != OPEN:
+            return Validity(code), int(entry.receiver[0])
     if ledger.expected is not None and idx >= ledger.expected:
         raise NotAvailableError(
             f"there is no frame {idx}: the run has {ledger.expected}", frame_idx=idx
@@ -108,20 +118,31 @@ def _newest(run: SystemRun, source: str, step: int) -> Frame:
     raise failure
 
 
-def _from_parts(run: SystemRun, source: str, idx: int, spec: FrameSpec, step: int) -> Frame:
+def _newest_whole(run: SystemRun, source: str) -> int:
+    """The newest frame of whose parts all is known.
+
+    Raises:
+        NotAvailableError: there is none.
+    """
+    ledger = _ledger_of(run, source)
+    end = run.accessible(source) if ledger is None else min(ledger.front, ledger.last_sent())
+    first = max(0, end - _LAST)
+    told = entries_of(run, source, first, end) if ledger is None else ledger.entries(first, end)
+    there = np.flatnonzero(np.isin(told.code, _THERE))
+    if len(there) == 0:
+        text = "the last frames are missing" if end else "the first frame is not available yet"
+        raise NotAvailableError(text, frame_idx=-1)
+    return first + int(there[-1])
+
+
+def _from_parts(
+    run: SystemRun, source: str, idx: int, validity: Validity, spec: FrameSpec, step: int
+) -> Frame:
     """Put a frame together of the parts that the receivers have; what is lost reads as fill."""
-    ledger = run.ledger
-    if idx == -1:
-        if ledger.front == 0:
-            raise NotAvailableError("the first frame is not available yet", frame_idx=-1)
-        idx = ledger.front - 1
-    elif _owner(run, ledger, idx) is None:
-        return _blank(spec, idx, step, run.layout.fill(source))
     places = run.layout.placements(source)
     # Pixels can be left out by the receivers where all parts begin with one that is kept.
     early = step if all(p.row % step == 0 and p.col % step == 0 for p in places) else 1
     whole = np.full(spec.shape, run.layout.fill(source), spec.dtype)[:, ::early, ::early]
-    validity = Validity(ledger.entries(idx, idx + 1).code[0])
     missing = 0
     for member, place in zip(run.members, places, strict=True):
         try:

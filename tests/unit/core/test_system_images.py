@@ -38,7 +38,7 @@ def tell(ledger, receiver, indices, code=Validity.VALID):
     ledger.tell(receiver, rows)
 
 
-def make_run(ports, expected=10, placements=(), saved=None, depth=1, fill=0):
+def make_run(ports, expected=10, placements=(), saved=None, depth=1, fill=0, accessible=0):
     parts = len(placements) or 1
     members = [
         SimpleNamespace(name=f"r{n}", port=port, lost="", status=SimpleNamespace(received=0))
@@ -55,6 +55,7 @@ def make_run(ports, expected=10, placements=(), saved=None, depth=1, fill=0):
             known=True,
         ),
         view=SimpleNamespace(sources={"frame": SPEC}, saved=saved or {}),
+        accessible=lambda source: accessible,
     )
 
 
@@ -203,6 +204,47 @@ def test_sums_that_are_not_saved_are_dealt_out_in_turn():
     run = make_run([FakePort(0), FakePort(1)], depth=5)
 
     assert frame_of(run, "frame", 3).data.max() == 103
+
+
+def test_a_sum_of_no_frame_is_a_gap_though_nobody_keeps_books_on_it():
+    run = make_run([FakePort(0), FakePort(1)], depth=2, accessible=4)
+    tell(run.ledger, 0, [0, 1, 2, 3, 4, 6])
+    tell(run.ledger, 1, [5, 7], Validity.DROPPED)
+
+    assert [frame_of(run, "frame", idx).data.max() for idx in range(4)] == [0, 101, 2, 0]
+
+
+@pytest.mark.parametrize("saved", [False, True])
+def test_sums_of_parts_are_found_by_their_own_index(saved):
+    places = (Placement(0, 0, 4, 6), Placement(2, 0, 4, 6))
+    ports = [FakePort(1, (1, 2, 6)), FakePort(2, (1, 2, 6))]
+    ledger = Ledger(5, 2)
+    more = {"saved": {"frame": SimpleNamespace(ledger=ledger)}} if saved else {"accessible": 4}
+    run = make_run(ports, placements=places, depth=2, **more)
+    for receiver in (0, 1):
+        tell(run.ledger, receiver, [0, 1, 4, 5])
+        tell(run.ledger, receiver, [2, 3, 6, 7], Validity.DROPPED)
+        tell(ledger, receiver, [0, 2])
+        tell(ledger, receiver, [1, 3], Validity.DROPPED)
+
+    found = [frame_of(run, "frame", idx) for idx in (0, 1, 2, 3, -1)]
+
+    assert [frame.idx for frame in found] == [0, 1, 2, 3, 2]
+    assert [int(frame.data[0, 0, 0]) for frame in found] == [100, 0, 102, 0, 102]
+
+
+def test_the_newest_of_parts_is_one_that_is_there():
+    places = (Placement(0, 0, 4, 6), Placement(2, 0, 4, 6))
+    run = make_run([FakePort(1, (1, 2, 6)), FakePort(2, (1, 2, 6))], placements=places)
+    for receiver in (0, 1):
+        tell(run.ledger, receiver, [2, 1], Validity.DROPPED)
+    with pytest.raises(NotAvailableError, match="first frame is not available yet"):
+        frame_of(run, "frame", -1)
+    for receiver in (0, 1):
+        tell(run.ledger, receiver, [0])
+    run.ledger.end(10)
+
+    assert frame_of(run, "frame", -1).idx == 0
 
 
 def test_sums_that_are_saved_have_books_of_their_own():
