@@ -13,7 +13,7 @@ import numpy as np
 
 from lima2_core.data.frame import Validity
 from lima2_core.system.outputs import RunView
-from processing.outputs.blissdata_plan import RATES, Group, Images, ScanPlan, groups_of, images_of
+from processing.outputs.blissdata_plan import Group, Images, ScanPlan, groups_of, images_of
 from processing.outputs.blissdata_writer_id import writer
 
 POLICY_FIELDS = ("proposal", "collection", "dataset")
@@ -93,7 +93,7 @@ def _info(
     acquisition = run.applied.get("acq", {})
     detector = str(run.detector.get("plugin") or "detector").lower()
     nb_frames = int(acquisition.get("nb_frames", 0))
-    channels = _channels(groups, images, nb_frames)
+    channels = _channels(groups, images)
     names: dict[str, list[str]] = {
         kind: [name for name, channel in channels.items() if channel["dim"] == dim]
         for dim, kind in enumerate(("scalars", "spectra", "images"))
@@ -128,25 +128,25 @@ def _info(
     }
 
 
-def _channels(
-    groups: Sequence[Group], images: Sequence[Images], nb_frames: int
-) -> dict[str, dict[str, Any]]:
-    channels: dict[str, dict[str, Any]] = {
-        image.name: {"dim": 2, "group": "frames", "display_name": image.name} for image in images
-    }
+def _channels(groups: Sequence[Group], images: Sequence[Images]) -> dict[str, dict[str, Any]]:
+    channels: dict[str, dict[str, Any]] = {}
+    for image in images:
+        channel = {"dim": 2, "group": image.counts, "display_name": image.name}
+        if image.nb_frames:
+            channel["points"] = image.nb_frames
+        channels[image.name] = channel
     for group in groups:
         for column in group.columns:
-            channel: dict[str, Any] = {
+            channel = {
                 "dim": len(column.shape),
-                "group": RATES if group.name == RATES else "frames",
+                "group": group.counts,
                 "display_name": column.name,
             }
+            if group.nb_entries:
+                channel["points"] = group.nb_entries
             if column.unit:
                 channel["unit"] = column.unit
             channels[column.name] = channel
-    for channel in channels.values():
-        if nb_frames and channel["group"] == "frames":
-            channel["points"] = nb_frames
     return channels
 
 

@@ -1,11 +1,13 @@
 """What of a run goes into its blissdata scan, and under which names; nothing here needs blissdata.
 
-Streams, one entry per frame unless said otherwise:
+Streams, one entry per frame unless said otherwise; where frames are summed up, those marked (*)
+have one per sum:
 
 - ``frame`` and the other sources: images; with several bands ``frame_band0``, ``frame_band1`` ...
-- ``roi0_sum``, ``roi0_avg`` ...: statistics of each region, rectangles first, then arcs
-- ``profile0_sum`` ...: profiles, each entry as long as the profile
-- other results: ``<field>``, or ``<result>_<field>`` if a frame has several rows of it
+  (* all but ``input_frame``)
+- ``roi0_sum``, ``roi0_avg`` ...: statistics of each region, rectangles first, then arcs (*)
+- ``profile0_sum`` ...: profiles, each entry as long as the profile (*)
+- other results: ``<field>``, or ``<result>_<field>`` if a frame has several rows of it (*)
 - ``ledger_code`` (a `Validity`), ``receiver`` (-1: none, or all), ``timestamp``
 - ``elapsed_time``, ``frame_rate``, ``saving_rate``: about one entry per second
 
@@ -24,13 +26,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lima2_core.data.record import RecordSpec
-from lima2_core.system.layout import INPUT_SOURCE
 from lima2_core.system.ledger import OPEN
 from lima2_core.system.outputs import RunView
 from processing.outputs.blissdata_segments import Segments, segments_of
 
 LEDGER, RATES = "ledger", "rates"
 """Groups that come from no record stream of the pipeline."""
+
+FRAMES, SUMS = "frames", "sums"
+"""What streams count: those that count the same have the same length in the end."""
 
 LEDGER_RECORD = np.dtype([("ledger_code", "u1"), ("receiver", "<i2"), ("timestamp", "<f8")])
 RATE_RECORD = np.dtype([("elapsed_time", "<f8"), ("frame_rate", "<f8"), ("saving_rate", "<f8")])
@@ -76,6 +80,9 @@ class Group:
     columns: tuple[Column, ...]
     spec: RecordSpec | None = None
     """Of the records of the pipeline; None for ledger and rates."""
+    counts: str = FRAMES
+    nb_entries: int = 0
+    """Entries it will have; 0 if not known."""
 
     @property
     def entry_bytes(self) -> int:
@@ -96,7 +103,8 @@ class Images:
     segments: Segments | None
     """Files they are in; None if they are in memory only."""
     nb_frames: int
-    """Frames of the run; 0 if it has no end of its own."""
+    """Images of the run; 0 if not known."""
+    counts: str = FRAMES
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,12 +124,6 @@ def is_tango_name(device: str) -> bool:
     return device.count("/") >= 2
 
 
-def is_accumulated(run: RunView) -> bool:
-    """Whether several frames of the detector make one processed frame."""
-    acquisition = run.applied.get("acq", {})
-    return bool(acquisition.get("acq_mode") == "accumulation")
-
-
 def images_of(run: RunView, settings: Mapping[str, str]) -> Iterator[Images]:
     """The streams of images.
 
@@ -136,8 +138,16 @@ def images_of(run: RunView, settings: Mapping[str, str]) -> Iterator[Images]:
             segments = segments_of(run, source, band, settings)
             if server or segments is not None:
                 name = source if bands == 1 else f"{source}_band{band}"
-                nb_frames = int(run.applied.get("acq", {}).get("nb_frames", 0))
-                yield Images(name, source, spec.dtype, (rows, cols), server, segments, nb_frames)
+                yield Images(
+                    name,
+                    source,
+                    spec.dtype,
+                    (rows, cols),
+                    server,
+                    segments,
+                    run.expected_of(source) or 0,
+                    _counted(run, source),
+                )
 
 
 def groups_of(run: RunView) -> Iterator[Group]:
@@ -146,7 +156,7 @@ def groups_of(run: RunView) -> Iterator[Group]:
         spec = stream.spec
         columns = tuple(_columns_of(spec, run.processing))
         if columns:
-            yield Group(name, columns, spec)
+            yield Group(name, columns, spec, _counted(run, name), run.expected_of(name) or 0)
     units = {"timestamp": "s", "elapsed_time": "s", "frame_rate": "Hz", "saving_rate": "Hz"}
     fills = {"ledger_code": OPEN, "receiver": -1}
     for group, dtype in ((LEDGER, LEDGER_RECORD), (RATES, RATE_RECORD)):
@@ -161,7 +171,15 @@ def groups_of(run: RunView) -> Iterator[Group]:
             )
             for name in dtype.names or ()
         )
-        yield Group(group, columns)
+        if group == RATES:
+            yield Group(group, columns, counts=RATES)
+        else:
+            yield Group(group, columns, nb_entries=run.ledger.expected or 0)
+
+
+def _counted(run: RunView, name: str) -> str:
+    """What a source or a stream counts."""
+    return FRAMES if run.depth_of(name) == 1 else SUMS
 
 
 def _columns_of(spec: RecordSpec, processing: Mapping[str, Any]) -> Iterator[Column]:
@@ -213,8 +231,3 @@ def _field(records: NDArray[Any], field: str) -> NDArray[Any]:
 def _part(records: NDArray[Any], field: str, rows: int | slice) -> NDArray[Any]:
     values: NDArray[Any] = records[:, rows][field]
     return values
-
-
-def counted_like_processed(source: str) -> bool:
-    """Whether frames of ``source`` are numbered like processed frames."""
-    return source != INPUT_SOURCE

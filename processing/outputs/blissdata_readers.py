@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lima2_core.data.frame import Validity
-from lima2_core.data.record import Cursor, RecordSpec
+from lima2_core.data.record import RecordSpec, RecordStream
 from lima2_core.errors import NotAvailableError
 from lima2_core.system.ledger import Ledger
 from lima2_core.system.outputs import RunView
@@ -18,11 +18,10 @@ from processing.outputs.blissdata_plan import (
     LEDGER_RECORD,
     RATE_RECORD,
     Group,
-    counted_like_processed,
-    is_accumulated,
 )
 
 RATE_PERIOD_S = 1.0
+_STEP = 2**20
 _THERE = (Validity.VALID, Validity.PARTIAL)
 
 
@@ -38,7 +37,10 @@ class Front:
         """Count again."""
         front = self.ledger.front
         if front > self._seen:
-            codes = self.ledger.entries(self._seen, front).code
+            # Of frames that were asked for and not sent there may be very many.
+            far = front - self._seen > _STEP
+            end = max(self._seen, min(front, self.ledger.last_sent())) if far else front
+            codes = self.ledger.entries(self._seen, end).code
             sent = np.flatnonzero(codes != Validity.NEVER_SENT)
             if len(sent):
                 self._count = self._seen + int(sent[-1]) + 1
@@ -66,12 +68,18 @@ class Reader(Protocol):
 
 
 class RecordReader:
-    """Records of the pipeline; those of frames never sent are left out."""
+    """Records of the pipeline; those of frames never sent are left out.
 
-    def __init__(self, cursor: Cursor, front: Front | None) -> None:
-        self._cursor = cursor
+    Args:
+        stream: of the merged records; what comes from now on is read.
+        front: of the frames that they are about; None if nobody keeps books on them.
+    """
+
+    def __init__(self, stream: RecordStream, front: Front | None) -> None:
+        self._stream = stream
+        self._cursor = stream.cursor()
         self._front = front
-        self._spec: RecordSpec = cursor.spec
+        self._spec: RecordSpec = stream.spec
         self._count = 0
         self._held = np.empty((0, self._spec.rows_per_frame), self._spec.dtype)
         self._given_up = False
@@ -88,8 +96,11 @@ class RecordReader:
         return frames
 
     def total(self) -> int | None:
-        # Without a ledger the number of those that were not read in time is not known.
-        return self._front.look() if self._given_up and self._front is not None else None
+        if not self._given_up:
+            return None
+        if self._front is not None:
+            return self._front.look()
+        return self._stream.stats().appended // max(1, self._spec.rows_per_frame)
 
     def close(self) -> None:
         self._cursor.close()
@@ -204,17 +215,28 @@ class RateReader:
 
 
 def front_of(run: RunView, source: str) -> Front | None:
-    """Counts the frames of a source, or None if there is no ledger for them."""
-    if not is_accumulated(run) or not counted_like_processed(source):
+    """Counts the frames of a source; None for sums that are not saved: nobody keeps books on them.
+
+    Ledgers of saved sources tell of sums what the ledger of the run tells of frames.
+    """
+    if run.depth_of(source) == 1:
         return Front(run.ledger)
     saved = run.saved.get(source)
     return Front(saved.ledger) if saved is not None else None
 
 
+def _front_of_records(run: RunView, stream: str) -> Front | None:
+    """The same for the frames that records are about: all sums of a run have the same indices."""
+    if run.depth_of(stream) == 1:
+        return Front(run.ledger)
+    summed = (front_of(run, source) for source in run.saved if run.depth_of(source) > 1)
+    return next(summed, None)
+
+
 def reader_of(run: RunView, group: Group) -> Reader:
     """What reads a group; it sees all that comes from now on."""
     if group.spec is not None:
-        return RecordReader(run.streams[group.name].cursor(), front_of(run, "frame"))
+        return RecordReader(run.streams[group.name], _front_of_records(run, group.name))
     if group.name == LEDGER:
         return LedgerReader(Front(run.ledger))
     return RateReader(run)

@@ -8,7 +8,6 @@ import contextlib
 import json
 import sys
 
-import numpy as np
 import tango
 from tango.server import Device, attribute, command, run
 
@@ -16,12 +15,12 @@ from lima2_core import registry
 from lima2_core.camera.api import CameraEnv
 from lima2_core.camera.dispatch import Share
 from lima2_core.data.encoding import DATA_ARRAY, encode_image2d
-from lima2_core.errors import NotAvailableError
 from lima2_core.service.control import ControlService
 from lima2_core.service.link import FanOut
 from lima2_core.service.receiver import ReceiverService, ReceiverSettings
 from lima2_core.state.system import Phase
 from lima2_core.system.coordinator import Coordinator
+from lima2_core.system.images import frame_of
 from lima2_core.system.local import LocalControl, LocalReceiver
 from lima2_core.system.run import SystemOrder
 from processing.outputs.blissdata_publisher import stop_publishers
@@ -38,18 +37,22 @@ class PublishedSystem(contextlib.ExitStack):
     Each image is the same and different from zero; frame 3 is lost.
     """
 
-    def __init__(self, settings, device_of=str):
+    def __init__(self, settings, device_of=str, receivers=2):
         super().__init__()
         plugin = registry.load(registry.CAMERAS, "Simulator")
         env = CameraEnv({"rows": str(SIDE), "cols": str(SIDE)})
         self.receivers = [
             ReceiverService(
-                f"receiver{n}", plugin, env, lambda n=n: Share(n, 2), ReceiverSettings(2, 2**28)
+                f"receiver{n}",
+                plugin,
+                env,
+                lambda n=n: Share(n, receivers),
+                ReceiverSettings(2, 2**28),
             )
-            for n in range(2)
+            for n in range(receivers)
         ]
         self.link = FanOut({r.name: r.deliver for r in self.receivers}, lambda *lost: None)
-        self.control = ControlService("control", plugin, env, self.link, lambda: 2)
+        self.control = ControlService("control", plugin, env, self.link, lambda: receivers)
         plugins = [registry.load(registry.OUTPUTS, name) for name in ("master", "blissdata")]
         self.coordinator = Coordinator(
             LocalControl(self.control),
@@ -74,6 +77,8 @@ class PublishedSystem(contextlib.ExitStack):
         prefix="scan",
         profiles=False,
         mode="round_robin",
+        sums_of=1,
+        bands=1,
     ):
         """Start an acquisition."""
         acquisition = {
@@ -81,11 +86,15 @@ class PublishedSystem(contextlib.ExitStack):
             "det": {
                 "dispatch_mode": mode,
                 "dropped_frame_idx": 3,
-                "generator": {"gauss": {"peaks": [{"x0": 9, "y0": 9, "fwhm": 9, "max": 100}]}},
+                "generator": {
+                    "gauss": {"peaks": [{"x0": 9, "y0": 9, "fwhm": 9, "max": 100}]},
+                    "nb_channels": bands,
+                },
             },
         }
         processing = {
             "class_name": "LimaProcessingLegacy",
+            "accumulation": {"enabled": sums_of > 1, "nb_frames": sums_of},
             "statistics": {"enabled": True, "rect_rois": [ROI]},
             "profiles": {
                 "enabled": profiles,
@@ -110,11 +119,7 @@ class PublishedSystem(contextlib.ExitStack):
 
     def image(self, system_run, idx):
         """A frame, or one of nothing where it is missing."""
-        if idx >= system_run.view.accessible("frame"):
-            raise NotAvailableError("not available yet")
-        if system_run.ledger.entries(idx, idx + 1).code[0]:
-            return np.zeros((SIDE, SIDE), np.uint8)
-        return system_run.members[idx % 2].port.frame("frame", idx).data[0]
+        return frame_of(system_run, "frame", idx).data[0]
 
 
 class RunDevice(Device):

@@ -198,6 +198,56 @@ def test_a_reader_follows_a_run_that_is_not_saved_and_reads_it_from_memory(serve
     assert scan.streams["frame"].get_last_live_image().frame_id == 99
 
 
+@pytest.mark.parametrize("saved", [False, True])
+def test_a_reader_follows_sums_and_reads_them_after_the_end(server, live_redis, tmp_path, saved):
+    follower = Follower(live_redis.url)
+
+    server.begin(nb_frames=101, expo_us=10_000, sums_of=2, folder=str(tmp_path) if saved else "")
+    followed = np.asarray(follower.join())
+    server.wait_ended()
+
+    scan = follower.store.load_scan(follower.scan.key)
+    images = scan.streams["frame"][:]
+    # Receiver 0 sums 0 + 2, 4 + 6 ... and 100 alone, receiver 1 sums 1 + 3, of which 3 is lost.
+    factors = np.full(51, 2)
+    factors[[1, 50]] = 1
+    np.testing.assert_array_equal(images, factors[:, None, None] * images[1])
+    np.testing.assert_array_equal(followed, images)
+    assert images[1].any()
+    assert 10 < follower.seen_before_end <= 51
+    assert scan.streams["roi0_sum"][:].tolist() == images.sum(axis=(1, 2)).tolist()
+    assert np.flatnonzero(scan.streams["ledger_code"][:]).tolist() == [3]
+    lengths = {name: len(scan.streams[name]) for name in ("frame", "roi0_avg", "ledger_code")}
+    assert lengths == {"frame": 51, "roi0_avg": 51, "ledger_code": 101}
+    channels = scan.info["channels"]
+    assert {name: channels[name]["points"] for name in lengths} == lengths
+    assert {channels[name]["group"] for name in ("frame", "roi0_avg")} == {"sums"}
+    if saved:
+        assert scan.streams["frame"].get_references(50).index == 10
+
+
+@pytest.mark.parametrize(
+    ("receivers", "mode", "sums"),
+    [(1, "round_robin", 23), (2, "round_robin", 24), (2, "partial_frame", 23)],
+)
+@pytest.mark.parametrize("bands", [1, 2])
+def test_sums_are_read_from_files(redis, tmp_path, receivers, mode, sums, bands):
+    with PublishedSystem(settings_for(redis), receivers=receivers) as system:
+        run = system.begin(
+            nb_frames=90, expo_us=1000, folder=tmp_path, mode=mode, sums_of=4, bands=bands
+        )
+        wait_until(lambda: run.phase in ENDED)
+        (scan,) = closed(redis, 1)
+
+    names = ["frame"] if bands == 1 else ["frame_band0", "frame_band1"]
+    images = np.stack([scan.streams[name][:] for name in names], axis=1)
+    assert images.shape == (sums, bands, SIDE, SIDE)
+    assert images.any(axis=(1, 2, 3)).all()
+    assert scan.streams["roi0_sum"][:].tolist() == images.sum(axis=(1, 2, 3)).tolist()
+    assert len(scan.streams["ledger_code"]) == 90
+    assert run.view.accessible("frame") == sums
+
+
 def test_a_reader_follows_a_run_and_reads_it_from_files_when_the_server_is_gone(
     server, live_redis, tmp_path
 ):

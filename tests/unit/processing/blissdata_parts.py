@@ -23,18 +23,23 @@ def saved_files(folder="/data", prefix="scan", *, bands_axis=False):
 
 
 class Run:
-    """One run; `view` is what an output sees of it."""
+    """One run; `view` is what an output sees of it.
 
-    def __init__(self, *, expected=10, shape=(1, 4, 6), records=(), files=None, **changes):
+    With ``depth`` several frames make one, of whose sums `sums` has the books.
+    """
+
+    def __init__(self, *, expected=10, shape=(1, 4, 6), records=(), files=None, depth=1, **changes):
         self.spec = FrameSpec(shape, np.dtype("u2"))
         self.ledger = Ledger(expected)
+        nb_sums = expected and -(-expected // depth)
+        self.sums = Ledger(nb_sums) if depth > 1 else self.ledger
         self.mergers = {spec.name: RecordMerger(spec) for spec in records}
         self.started_wall_s = 0.0
         self.over = False
         saved = {}
         if files is not None:
             saved["frame"] = SavedView(
-                "frame", self.spec, (files,), (), (self.spec,), self.ledger, lambda receiver: 0
+                "frame", self.spec, (files,), (), (self.spec,), self.sums, lambda receiver: 0
             )
         values = {
             "acq_id": AcqId("0b3e"),
@@ -53,7 +58,9 @@ class Run:
             "started_wall_s": lambda: self.started_wall_s,
             "finished": lambda: self.over,
             "verdict": lambda: self.ledger.summary().sentence(),
-            "accessible": lambda source: self.ledger.front,
+            "accessible": lambda source: self.sums.front,
+            "depth_of": lambda name: 1 if name == "input_frame" else depth,
+            "expected_of": lambda name: expected if name == "input_frame" else nb_sums,
         }
         self.view = RunView(**(values | changes))
 
@@ -62,11 +69,23 @@ class Run:
 
     def take(self, *indices, code=Validity.VALID):
         """Frames come; those that are there give records, whose values are their indices."""
+        self.tell(self.ledger, indices, code)
+        if self.sums is self.ledger:
+            self._record(indices, code)
+
+    def take_sums(self, *indices, code=Validity.VALID):
+        """The same of sums."""
+        self.tell(self.sums, indices, code)
+        self._record(indices, code)
+
+    def tell(self, ledger, indices, code):
         rows = np.zeros(len(indices), ROW_RECORD)
         rows["frame_idx"] = indices
         rows["code"] = code
         rows["timestamp_s"] = 1.7e9
-        self.ledger.tell(0, rows)
+        ledger.tell(0, rows)
+
+    def _record(self, indices, code):
         for merger in self.mergers.values():
             if code != Validity.VALID:
                 merger.miss(np.array(indices))
@@ -78,9 +97,10 @@ class Run:
 
     def end(self):
         """Nothing more comes: what is open was never sent."""
-        self.ledger.end(self.ledger.expected or self.ledger.highest)
+        for ledger in {self.ledger, self.sums}:
+            ledger.end(ledger.expected or ledger.highest)
         for merger in self.mergers.values():
-            merger.miss(merger.open_indices(self.ledger.highest))
+            merger.miss(merger.open_indices(self.sums.highest))
         self.over = True
 
 

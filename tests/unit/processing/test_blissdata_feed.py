@@ -219,6 +219,90 @@ def test_a_reader_takes_frames_from_files_as_soon_as_they_are_in_place(tmp_path,
     assert last == (frames, frames)
 
 
+def test_sums_that_are_not_saved_are_as_many_as_can_be_fetched_with_their_results_in_order():
+    run = Run(expected=9, depth=2, records=(roi_statistics(),), device="a/run/1")
+    feed = feed_of(run)
+    run.start()
+
+    run.take(*range(9))
+    run.take_sums(1, 0, 3)
+    feed.gather()
+    live = feed.statuses()["frame"].last_index, values(feed, "roi0_sum")
+    run.take_sums(2, 4)
+    run.end()
+    feed.gather()
+
+    assert live == (1, (0, [0, 1]))
+    assert feed.statuses()["frame"].last_index == 4
+    assert values(feed, "roi0_sum") == (0, [0, 1, 2, 3, 4])
+    assert values(feed, "ledger_code") == (0, [0] * 9)
+
+
+@pytest.mark.parametrize("server", ["a/run/1", ""])
+def test_sums_that_are_saved_are_counted_by_their_own_books(tmp_path, server):
+    records = (roi_statistics(), peak_counters())
+    files = saved_files(str(tmp_path))
+    run = Run(expected=18, depth=2, records=records, files=files, device=server)
+    feed = feed_of(run, {"master_segment_frames": "3"})
+    reading = Reading(9, 3)
+    run.start()
+
+    run.take(*range(18))
+    run.take_sums(0, 1, 2, 3)
+    run.take_sums(4, code=Validity.DROPPED)
+    (tmp_path / "scan_master_00000.h5").touch()
+    feed.gather()
+    feed.look_at_files()
+    live = reading.update(feed.statuses()["frame"], sealed=False)
+    peaks = values(feed, "nb_peaks")
+    run.take_sums(5, 6)
+    run.end()
+    for number in (1, 2):
+        (tmp_path / f"scan_master_{number:05d}.h5").touch()
+    feed.gather()
+    feed.look_at_files()
+
+    assert live == ((5, 3) if server else (3, 3))
+    assert peaks == (0, [0, 1, 2, 3, pytest.approx(np.nan, nan_ok=True)])
+    assert feed.due
+    assert reading.update(feed.statuses()["frame"], sealed=True) == (7, 7)
+    assert len(values(feed, "roi0_sum")[1]) == 7
+
+
+def test_results_of_sums_that_were_not_read_in_time_are_counted():
+    run = Run(expected=9, depth=2, records=(roi_statistics(),))
+    run.mergers["roi_statistics"].stream._limit_rows = 2
+    feed = feed_of(run)
+    run.start()
+
+    run.take(*range(9))
+    run.take_sums(0)
+    feed.gather()
+    run.take_sums(1, 2)
+    run.take_sums(3, 4)
+    run.end()
+    feed.gather()
+    first = values(feed, "roi0_sum")
+    feed.confirm(feed.batch(MUCH))
+
+    assert first == (0, [0])
+    assert values(feed, "roi0_sum") == (1, [pytest.approx(np.nan, nan_ok=True)] * 4)
+
+
+def test_a_run_of_which_very_little_was_sent_is_counted_at_its_end():
+    run = Run(expected=2**21, records=(roi_statistics(),))
+    feed = feed_of(run)
+    run.start()
+
+    run.take(0, 1, 2)
+    run.ledger.end(2**21)
+    run.over = True
+    feed.gather()
+
+    assert values(feed, "roi0_sum") == (0, [0, 1, 2])
+    assert values(feed, "ledger_code") == (0, [0] * 3)
+
+
 def test_files_that_never_come_are_not_promised(tmp_path):
     run = Run(expected=7, files=saved_files(str(tmp_path)), device="a/run/1")
     (images,) = plan_of(run.view, {"master_segment_frames": "3"}).images

@@ -103,6 +103,37 @@ def test_only_one_band_of_one_source_is_served_live_the_others_come_from_files()
     assert none.images == ()
 
 
+def test_where_frames_are_summed_up_images_and_results_are_as_many_as_the_sums():
+    spec = FrameSpec((1, 4, 6), np.dtype("u4"))
+    run = Run(
+        expected=9,
+        depth=2,
+        records=(roi_statistics(),),
+        sources={"input_frame": spec, "frame": spec},
+        saved={"input_frame": Run(files=saved_files(prefix="raw")).view.saved["frame"]},
+        device="a/run/1",
+    )
+
+    plan = plan_of(run.view, {})
+
+    assert {image.name: image.nb_frames for image in plan.images} == {"input_frame": 9, "frame": 5}
+    channels = plan.info["channels"]
+    found = {name: (channels[name]["group"], channels[name].get("points")) for name in channels}
+    assert {name: found[name] for name in ("input_frame", "frame", "roi0_sum")} == {
+        "input_frame": ("frames", 9),
+        "frame": ("sums", 5),
+        "roi0_sum": ("sums", 5),
+    }
+    assert found["ledger_code"] == ("frames", 9)
+    assert found["frame_rate"] == ("rates", None)
+
+
+def test_a_run_of_unknown_length_promises_no_number_of_images():
+    (image,) = plan_of(Run(expected=None, depth=2, device="a/run/1").view, {}).images
+
+    assert image.nb_frames == 0
+
+
 def test_the_path_of_segments_has_one_conversion_whatever_is_in_the_folder():
     run = Run(files=saved_files("/data/50%", "a%d"))
 
