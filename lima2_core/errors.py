@@ -7,7 +7,8 @@
     ├── StateError            the command does not fit the present state
     ├── BusyError             no answer within the time limit of a command     (also TimeoutError)
     ├── CameraError           the detector or its driver failed
-    │   └── OverrunError      frames came faster than they were taken
+    │   ├── OverrunError      frames came faster than they were taken
+    │   └── PartialFrameError a frame is incomplete, and the user wants none such
     ├── PipelineError         a processing task failed
     ├── StorageError          a file could not be made or written
     ├── MemoryLimitError      no memory for so many frame buffers              (also MemoryError)
@@ -70,6 +71,12 @@ class OverrunError(CameraError):
     """Frames came faster than they were taken; ``first_lost`` names the first lost frame."""
 
     code = "overrun"
+
+
+class PartialFrameError(CameraError):
+    """A frame is incomplete, and the run shall end with the first such frame, on all receivers."""
+
+    code = "partial_frame"
 
 
 class PipelineError(Lima2Error):

@@ -21,7 +21,7 @@ from lima2_core.data.fields import FrameField, fields_dtype
 from lima2_core.data.frame import Frame, FrameSpec, Gap, Validity
 from lima2_core.data.geometry import Affine, Placement
 from lima2_core.data.memory import PoolSet
-from lima2_core.errors import CameraError, EndOfFrames
+from lima2_core.errors import CameraError, EndOfFrames, PartialFrameError
 from lima2_core.ids import FrameIdx
 from lima2_core.net import FrameReceiver, Lost, Received
 
@@ -292,7 +292,7 @@ class JungfrauSource(FrameSource):
             policy = self._params.det.partial_frames
             if policy != "keep":
                 if policy == "fail":
-                    self._failure = CameraError(
+                    self._failure = PartialFrameError(
                         f"frame {idx} is incomplete, {text}, and det.partial_frames is fail",
                         frame_idx=idx,
                     )

@@ -88,6 +88,7 @@ class Validity(enum.IntEnum):
     VETO = 6
     """It was not to be kept; in files also: not among those to be saved (``sampling``)."""
     RECEIVER_LOST = 7
+    """The receiver was gone, or had given up."""
     CRASH = 8
     """Lost with a crash before it was flushed."""
     NEVER_SENT = 9

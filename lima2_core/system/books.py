@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from lima2_core.data.frame import Validity
 from lima2_core.data.rows import LEDGER
+from lima2_core.errors import PartialFrameError
 from lima2_core.system.layout import Layout
 from lima2_core.system.ledger import Ledger
 from lima2_core.system.merge import RecordMerger
@@ -31,6 +32,7 @@ long run the rest waits for its end."""
 _LOSS_CODES = {
     "overrun": Validity.OVERRUN,
     "camera": Validity.DROPPED,
+    PartialFrameError.code: Validity.RECEIVER_LOST,
     UnreachableError.code: Validity.RECEIVER_LOST,
 }
 """What frames count as that a receiver did not take because of an error; by its code."""

@@ -8,7 +8,7 @@ frame. At the end every index below the number of frames has exactly one class, 
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -264,6 +264,21 @@ class Ledger:
             code = self._code[: self._size]
             sent = np.flatnonzero((code != OPEN) & (code != Validity.NEVER_SENT))
             return int(sent[-1]) + 1 if len(sent) else 0
+
+    def incomplete(self, forgiven: Collection[Validity] = ()) -> int:
+        """Frames of which something is there, and something else is missing that was sent.
+
+        Args:
+            forgiven: classes of parts that do not matter.
+        """
+        with self._lock:
+            if self.parts == 1:
+                return int(self._counts[Validity.PARTIAL])
+            if not self._counts[Validity.PARTIAL]:
+                return 0
+            parts = self._part_code[: self._size][self._code[: self._size] == Validity.PARTIAL]
+            good = (Validity.VALID, Validity.NEVER_SENT, Validity.VETO, *forgiven)
+            return int((~np.isin(parts, good)).any(axis=1).sum())
 
     def open_indices(self, total: int, receiver: int | None = None) -> NDArray[np.int64]:
         """Frames below ``total`` that are not settled; with parts, by that of ``receiver``."""

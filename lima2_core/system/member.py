@@ -31,6 +31,16 @@ class Member:
         """Whether it may still take frames."""
         return not self.lost and (self.status is None or self.status.state in _ACQUIRING)
 
+    @property
+    def error(self) -> str:
+        """Why it failed; empty if it did not."""
+        return self.status.error if self.status is not None else ""
+
+    @property
+    def error_code(self) -> str:
+        """The code of this error."""
+        return self.status.error_code if self.status is not None else ""
+
     def flushed(self, source: str) -> int:
         """Rows of a saved source that are safe in its files."""
         return self.status.flushed.get(source, 0) if self.status is not None else 0

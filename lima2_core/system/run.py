@@ -5,13 +5,13 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
 from lima2_core.data.frame import FrameSpec, Validity
-from lima2_core.errors import Lima2Error, ParamError
+from lima2_core.errors import Lima2Error, ParamError, PartialFrameError
 from lima2_core.ids import AcqId
 from lima2_core.state.machine import Machine
 from lima2_core.state.system import Effect, Phase, PhaseEvent, phase_machine
@@ -272,15 +272,14 @@ class SystemRun:
     @property
     def complete(self) -> bool:
         """Whether the run ended as its policy allows."""
-        policy, summary = self.order.policy, self.ledger.summary()
+        policy = self.order.policy
         lost = any(member.lost for member in self.members)
         if self._failed or (lost and policy.receiver_lost != "continue"):
             return False
-        allowed = (Validity.RECEIVER_LOST, Validity.CRASH)
-        missing = summary.lost - sum(summary.counts.get(code, 0) for code in allowed if lost)
+        missing = self._losses((Validity.RECEIVER_LOST, Validity.CRASH) if lost else ())
         if policy.frame_lost == "tolerate":
-            return missing <= policy.tolerated_fraction * (summary.expected or 0)
-        return missing == 0 and not any(m.status.error for m in self.members if m.status)
+            return missing <= policy.tolerated_fraction * (self.ledger.expected or 0)
+        return missing == 0 and not any(member.error for member in self.members)
 
     def breach(self) -> Lima2Error | None:
         """What the policy of the run does not allow, and has happened."""
@@ -288,9 +287,22 @@ class SystemRun:
         lost = [member.lost for member in self.members if member.lost]
         if lost and policy.receiver_lost == "abort":
             return UnreachableError("; ".join(lost))
-        if policy.frame_lost == "fail" and self.ledger.summary().lost:
+        ends = [m for m in self.members if m.error_code == PartialFrameError.code]
+        if policy.receiver_lost == "abort":
+            ends += [member for member in self.members if member.error]
+        if ends:
+            return Lima2Error(f"{ends[0].name}: {ends[0].error}")
+        if policy.frame_lost == "fail" and self._losses():
             return Lima2Error("stopped at the first lost frame, as the policy of the run asks")
         return None
+
+    def _losses(self, forgiven: Collection[Validity] = ()) -> int:
+        """Frames that count as lost, but for those of some classes."""
+        summary = self.ledger.summary()
+        missing = summary.lost - sum(summary.counts.get(code, 0) for code in forgiven)
+        if self.order.policy.frame_partial == "accept":
+            return missing
+        return missing + self.ledger.incomplete(forgiven)
 
     def verdict(self) -> str:
         """One sentence for people."""

@@ -113,6 +113,7 @@ def order(
     receiver_lost: str = "mark",
     frame_lost: str = "mark",
     tolerated: float = 0.0,
+    frame_partial: str = "lost",
     deferred: bool = False,
     **processing: Any,
 ) -> SystemOrder:
@@ -122,6 +123,7 @@ def order(
             "receiver_lost": receiver_lost,
             "frame_lost": frame_lost,
             "tolerated_fraction": tolerated,
+            "frame_partial": frame_partial,
         }
     )
     return SystemOrder({"acq": {"nb_frames": nb_frames}}, processing, policy, deferred=deferred)

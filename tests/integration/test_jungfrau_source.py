@@ -12,7 +12,7 @@ from camera_plugins.jungfrau.plugin import PLUGIN
 from lima2_core.camera.api import CameraEnv, CameraMessage, SourceRequest
 from lima2_core.camera.dispatch import Share
 from lima2_core.data.frame import Frame, Gap, Validity
-from lima2_core.errors import BusyError, CameraError, EndOfFrames, ParamError
+from lima2_core.errors import BusyError, CameraError, EndOfFrames, ParamError, PartialFrameError
 from lima2_core.ids import AcqId
 from lima2_core.testing.camera_rig import CameraCase, CameraRig, indices, until_the_end
 from lima2_core.testing.doubles import eventually
@@ -66,7 +66,7 @@ def test_an_incomplete_frame_can_be_the_end(make_rig):
     rig.control.start()
     seen = []
 
-    with pytest.raises(CameraError, match=r"frame 3 is incomplete, 1 of 2 packets"):
+    with pytest.raises(PartialFrameError, match=r"frame 3 is incomplete, 1 of 2 packets"):
         seen.extend(until_the_end(rig.sources[0]))
 
     assert indices(seen) == [0, 1, 2, 3]

@@ -176,6 +176,20 @@ def test_incomplete_frames_are_kept_or_discarded(single, policy, code):
     run = lima.acquire(nb_frames=8, exposure_s=0.01)
 
     assert run.ledger.code.tolist() == [0, 0, 0, 0, code, 0, 0, 0]
+    assert run.phase == "incomplete"
+
+
+def test_the_first_incomplete_frame_can_be_the_end_for_all(single):
+    faults = {"emulator.faults": ["drop:frame=4,packet=1,port=0"], "partial_frames": "fail"}
+    lima = lima_of(single, **faults)
+
+    run = lima.acquire(nb_frames=1000, exposure_s=0.01)
+
+    codes = run.ledger.code
+    assert codes[:5].tolist() == [0, 0, 0, 0, Validity.PACKET_LOSS]
+    assert set(codes[5:].tolist()) == {Validity.RECEIVER_LOST, Validity.NEVER_SENT}
+    assert (run.phase, lima.state) == ("incomplete", "fault")
+    assert "frame 4 is incomplete" in run.verdict
 
 
 def test_a_pedestal_of_emulated_dark_runs_is_used_by_the_next_run(single, tmp_path):

@@ -361,3 +361,25 @@ def test_what_becomes_known_of_a_frame_that_was_never_sent_counts_once():
     assert ledger.summary().counts == {Validity.PARTIAL: 2, Validity.NEVER_SENT: 18}
     assert ledger.summary().adds_up
     assert ledger.front == 20
+
+
+def test_frames_are_incomplete_by_parts_that_were_sent_and_are_not_forgiven():
+    ledger = Ledger(6, parts=2)
+    ledger.tell(0, rows(0, 1, 2, 3, 4))
+    ledger.tell(1, np.concatenate([rows(0, 1, code=Validity.PARTIAL), gaps(2)]))
+    assert ledger.incomplete() == 3
+
+    ledger.lose(np.array([3]), Validity.RECEIVER_LOST, 1)
+    ledger.end(6)
+
+    # Of frame 4 one part came, and the other was never sent.
+    assert ledger.incomplete() == 4
+    assert ledger.incomplete([Validity.RECEIVER_LOST]) == 3
+    assert ledger.summary().counts == {Validity.PARTIAL: 5, Validity.NEVER_SENT: 1}
+
+
+def test_whole_frames_are_incomplete_if_they_say_so():
+    ledger = Ledger(2)
+    ledger.tell(0, np.concatenate([rows(0), rows(1, code=Validity.PARTIAL)]))
+
+    assert ledger.incomplete() == 1

@@ -99,16 +99,67 @@ def test_a_lost_frame_is_judged_by_the_policy(policy, complete):
     assert run.verdict() == "9 of 10 frames are valid; 1 dropped"
 
 
-def test_partial_frames_vetoes_and_frames_never_sent_are_no_losses():
+def test_vetoes_and_frames_never_sent_are_no_losses():
     rig = Rig(frame_lost="fail")
-    rig.tell(0, np.concatenate([rows(0, code=Validity.PARTIAL), gaps(2, code=Validity.VETO)]))
+    rig.tell(0, np.concatenate([rows(0), gaps(2, code=Validity.VETO)]))
     rig.tell(1, rows(1))
 
     run = rig.end(exposed=3)
 
     assert run.breach() is None
     assert run.complete
-    assert run.verdict() == "1 of 10 frames is valid; 1 partial, 1 veto, 7 never sent"
+    assert run.verdict() == "2 of 10 frames are valid; 1 veto, 7 never sent"
+
+
+@pytest.mark.parametrize(
+    ("policy", "complete", "stops"),
+    [
+        ({}, False, False),
+        ({"frame_lost": "fail"}, False, True),
+        ({"frame_lost": "tolerate", "tolerated": 0.1}, True, False),
+        ({"frame_lost": "tolerate", "tolerated": 0.0}, False, False),
+        ({"frame_lost": "fail", "frame_partial": "accept"}, True, False),
+        ({"frame_partial": "accept"}, True, False),
+    ],
+)
+def test_incomplete_frames_count_as_lost_unless_they_are_accepted(policy, complete, stops):
+    rig = Rig(**policy)
+    rig.tell(0, np.concatenate([rows(0), rows(2, code=Validity.PARTIAL), rows(4, 6, 8)]))
+    rig.tell(1, ODD)
+
+    run = rig.end()
+
+    assert (run.breach() is not None) is stops
+    assert run.complete is complete
+    assert run.verdict() == "9 of 10 frames are valid; 1 partial"
+
+
+@pytest.mark.parametrize(
+    ("policy", "ends"), [("abort", True), ("continue", False), ("mark", False)]
+)
+def test_a_receiver_that_fails_is_judged_by_the_policy_like_a_lost_one(policy, ends):
+    rig = Rig(receiver_lost=policy)
+    rig.tell(0, EVEN, finished=False)
+    rig.tell(1, rows(1), error="task failed")
+
+    breach = rig.run.breach()
+
+    assert (breach is not None) is ends
+    assert not ends or "r1: task failed" in str(breach)
+
+
+def test_a_receiver_that_takes_no_incomplete_frames_ends_the_run_of_all():
+    rig = Rig()
+    rig.tell(0, rows(0, 2), finished=False)
+    rig.tell(1, rows(1), error="frame 3 is incomplete", code="partial_frame")
+
+    assert str(rig.run.breach()) == "r1: frame 3 is incomplete"
+    rig.run.interrupted = True
+    rig.tell(0)
+    run = rig.end(exposed=5)
+
+    assert rig.counts() == {"VALID": 3, "RECEIVER_LOST": 1, "NEVER_SENT": 6}
+    assert not run.complete
 
 
 @pytest.mark.parametrize(
