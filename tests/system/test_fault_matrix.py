@@ -233,10 +233,10 @@ def test_a_fault_leads_to_rest_with_its_cause_and_the_next_run_works(lab, fault,
 ENDLESS = 0
 
 
-@pytest.mark.parametrize("fault", ["killed", "stopped"], indirect=True)
-def test_a_lost_receiver_ends_a_run_that_shall_not_go_on_without_it(lab, fault):
-    policy = {"policy.receiver_lost": "abort"}
-    prefix = lab.order(fault.folder, ENDLESS, expo_s=0.005, **policy)
+@pytest.mark.parametrize("fault", ["killed", "stopped", "raising", "full"], indirect=True)
+def test_a_receiver_that_is_lost_or_fails_ends_a_run_that_shall_not_go_on_without_it(lab, fault):
+    changes = {"policy.receiver_lost": "abort", **fault.changes("running")}
+    prefix = lab.order(fault.folder, ENDLESS, expo_s=0.005, **changes)
     run = lab.front.run(lab.control.acquire())
     wait_until(lambda: lab.control.frames_received > 50, "some frames")
 
