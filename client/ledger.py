@@ -2,13 +2,29 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
+from client.errors import DecodeError
 from client.frames import NOT_LOST, OPEN, Validity
+
+
+def counts_of(text: str) -> Mapping[Validity, int]:
+    """Frames in each class, as a device tells them; those that are empty are left out.
+
+    Raises:
+        DecodeError: it is something else.
+    """
+    try:
+        told = dict(json.loads(text))
+        found = {code: int(told.get(code.name.lower(), 0)) for code in Validity}
+    except (ValueError, TypeError) as error:
+        raise DecodeError(f"This counts no frames: {error}") from error
+    return {code: count for code, count in found.items() if count}
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -14,7 +14,7 @@ from client.decode import decode_frame
 from client.errors import IncompleteError, NotAvailableError
 from client.files import SavedFrames
 from client.frames import OPEN, THERE, Frame, Gap, Validity
-from client.ledger import Ledger
+from client.ledger import Ledger, counts_of
 from client.link import Device
 from client.news import decode_news, dtype_of
 from client.progress import Progress
@@ -45,6 +45,7 @@ class Run:
         self._control = control
         self._end_phase = ""
         self._verdict = ""
+        self._counts: Mapping[Validity, int] = {}
         self._files: tuple[str, ...] = ()
 
     def __repr__(self) -> str:
@@ -60,6 +61,7 @@ class Run:
             if phase not in wire.END_PHASES:
                 return phase
             self._verdict = str(self._device.read(wire.VERDICT))
+            self._counts = self._read_counts()
             self._files = self._read_files()
             self._end_phase = phase
         return self._end_phase
@@ -73,6 +75,11 @@ class Run:
     def complete(self) -> bool:
         """Whether it ended as its policy allows, without too many frames missing."""
         return self.phase == "done"
+
+    @property
+    def counts(self) -> Mapping[Validity, int]:
+        """Frames in each class so far; those that are empty are left out."""
+        return self._counts if self.ended else self._read_counts()
 
     @property
     def verdict(self) -> str:
@@ -295,6 +302,9 @@ class Run:
 
     def _read_files(self) -> tuple[str, ...]:
         return tuple(self._device.read(wire.FILES) or ())
+
+    def _read_counts(self) -> Mapping[Validity, int]:
+        return counts_of(self._device.read(wire.LEDGER_COUNTS))
 
     def _entries(self, first: int, last: int) -> tuple[dict[str, Any], dict[str, Any]]:
         return decode_news(self._device.call(wire.READ_LEDGER, [first, last]))

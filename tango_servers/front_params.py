@@ -177,10 +177,13 @@ def front_params(acquisition: type[AcquisitionParams]) -> type[FrontParams]:
 
 
 def front_schema(model: type[FrontParams], pipelines: Sequence[PipelinePlugin]) -> str:
-    """JSON schema of a model, with one choice of ``processing`` for each pipeline."""
+    """JSON schema of a model, with one choice of ``processing`` for each pipeline.
+
+    The first is that which is taken where none is named.
+    """
     schema = json_schema(model)
     choices = []
-    for plugin in pipelines:
+    for plugin in sorted(pipelines, key=lambda plugin: plugin.class_name != DEFAULT_PIPELINE):
         choice = json_schema(plugin.params)
         choice.pop("$schema", None)
         choices.append(choice)

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import argparse
 import functools
+import os
 import sys
 from collections.abc import Callable, Sequence
 
+from client import wire
 from client.errors import ClientError
 from client.events import Event
 from client.progress import Progress
@@ -53,3 +55,9 @@ def line(event: Event) -> str:
     """An event for people."""
     phase = "" if event.phase in ("none", event.state) else f", {event.phase}"
     return f"{event.state}{phase}: {event.status or event.progress}"
+
+
+def results(files: Sequence[str]) -> list[str]:
+    """What to tell of the results of a run: its master files, then what is no file."""
+    masters = [name for name in files if name.endswith(wire.MASTER_SUFFIX)]
+    return [*masters, *(name for name in files if not os.path.isabs(name))] or list(files[:1])

@@ -6,7 +6,7 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
-from client.commands.common import command, parser_of
+from client.commands.common import command, parser_of, results
 from client.errors import NotAvailableError
 from client.system import Lima2
 
@@ -27,7 +27,7 @@ def main(argv: Sequence[str]) -> int:
     else:
         print(f"{facts['state']}: {facts['status']}")
         for name in ("error", "stuck"):
-            if facts.get(name):
+            if facts.get(name) and facts[name] not in facts["status"]:
                 print(f"{name}: {facts[name]}")
         if facts.get("run"):
             print(f"run {facts['run']}: {facts['phase']}, {facts['verdict']}")
@@ -70,7 +70,7 @@ def _asked(lima: Lima2) -> dict[str, Any]:
             "phase": run.phase,
             "verdict": run.verdict,
             "stuck": run.stuck,
-            "files": list(run.files[:1]),
+            "files": results(run.files),
             "warnings": list(lima.warnings),
             "troubles": list(run.troubles),
         }

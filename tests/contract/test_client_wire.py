@@ -159,7 +159,10 @@ def test_the_parameters_of_a_server_are_those_of_its_schema(schema, server_param
     params = Params.of_schema(schema, server.to_json())
 
     assert params.to_dict() == server.to_tree()
+    assert params.changed() == ()
     params.reset()
+    assert params.to_dict() == server.to_tree()
+    params.processing = {}
     assert params.to_dict() == server.to_tree()
 
 

@@ -111,8 +111,10 @@ def test_the_schema_has_a_choice_for_each_pipeline():
     assert text.isascii()
     properties = json.loads(text)["properties"]
     assert set(properties) == {"acquisition", "processing", "policy", "deferred", "metadata"}
-    assert [
+    choices = [
         choice["properties"]["class_name"]["default"]
         for choice in properties["processing"]["anyOf"]
-    ] == [plugin.class_name for plugin in pipelines]
+    ]
+    assert sorted(choices) == sorted(plugin.class_name for plugin in pipelines)
+    assert choices[0] == MODEL.from_tree({}).processing["class_name"]
     assert properties["acquisition"]["properties"]["acq"]["properties"]["nb_frames"]["default"] == 1
