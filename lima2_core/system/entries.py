@@ -34,7 +34,8 @@ def entries_of(run: SystemRun, source: str, first: int, last: int) -> Entries:
     """The entries from ``first`` to ``last`` - 1, or to as many as can be looked at at once.
 
     Sums that are not saved have no books of their own: what became of their frames tells, where
-    it is known which receiver gets which frame; else they stay open.
+    it is known which receiver gets which frame; else they stay open, up to the last one that a
+    receiver made before it ended.
     """
     ledger = ledger_of(run, source)
     if ledger is not None:
@@ -65,6 +66,12 @@ def _of_sums(run: SystemRun, depth: int, first: int, last: int) -> Entries:
     code = np.where(there.any(axis=1), np.uint8(Validity.PARTIAL), codes[:, 0])
     code[(codes == Validity.VALID).all(axis=1)] = Validity.VALID
     code[(codes == OPEN).any(axis=1)] = OPEN
+    if not run.layout.known:
+        for number, member in enumerate(run.members):
+            if member.ended:
+                made = member.counter("nb_frames_processed")
+                never = (receiver == number) & (idx // n >= made)
+                code[never] = Validity.RECEIVER_LOST if member.lost else Validity.NEVER_SENT
     begun_s = np.where(there, times_s, np.inf).min(axis=1, initial=np.inf)
     whole = run.layout.parts == 1
     return Entries(

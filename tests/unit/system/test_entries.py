@@ -66,8 +66,18 @@ def test_a_sum_is_open_until_all_its_frames_are_settled():
 
 def test_where_nobody_knows_who_gets_a_frame_all_stays_open():
     run = make_run([0] * 8, known=False, expected=8)
+    run.members = [SimpleNamespace(ended=False), SimpleNamespace(ended=False)]
 
     assert entries_of(run, "frame", 0, 2).code.tolist() == [OPEN, OPEN]
+
+
+@pytest.mark.parametrize(("lost", "code"), [("", NEVER), ("r1 died", int(Validity.RECEIVER_LOST))])
+def test_a_receiver_that_has_ended_makes_no_more_sums(lost, code):
+    run = make_run([0] * 8, known=False, expected=8)
+    ended = SimpleNamespace(ended=True, lost=lost, counter=lambda name: 1)
+    run.members = [SimpleNamespace(ended=False), ended]
+
+    assert entries_of(run, "frame", 0, 5).code.tolist() == [OPEN, OPEN, OPEN, code, OPEN]
 
 
 def test_sums_of_frames_in_parts_are_those_of_one_receiver():
