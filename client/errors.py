@@ -11,7 +11,8 @@
     ├── DeadlineError           the time allowed for waiting is over          (also TimeoutError)
     ├── UnreachableError        a device does not answer                      (also ConnectionError)
     ├── CameraError             the detector or its driver failed
-    │   └── OverrunError        frames came faster than they were taken
+    │   ├── OverrunError        frames came faster than they were taken
+    │   └── PartialFrameError   a frame is incomplete, and the run wants none such
     ├── PipelineError           a processing task failed
     ├── StorageError            a file could not be made or written
     ├── MemoryLimitError        no memory for so many frames                  (also MemoryError)
@@ -116,6 +117,16 @@ class OverrunError(CameraError):
     remedy = (
         "Take frames more slowly, do less with them, or use more receivers; "
         "`run.progress` shows which queue was full."
+    )
+
+
+class PartialFrameError(CameraError):
+    """A frame is incomplete, and the run was to end with the first such frame."""
+
+    code = "partial_frame"
+    remedy = (
+        "Find out where packets are lost (`lima2 doctor` on the computers of the receivers), or "
+        "let the parameter partial_frames of the detector accept such frames."
     )
 
 

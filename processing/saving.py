@@ -18,8 +18,11 @@ from lima2_core.flow.pipeline import SavedFiles
 from lima2_core.ids import AcqId
 from lima2_core.schema import ParamsModel, quantity
 from processing.codecs import Compression
+from processing.file_locks import is_complete
 
 DEFAULT_FORMAT = "{filename_prefix}_{filename_rank}_{file_number:05d}{filename_suffix}"
+_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
+"""What no name of a file should have: lists of files show one in each line."""
 
 
 class SavingParams(ParamsModel):
@@ -64,13 +67,15 @@ class SavingParams(ParamsModel):
     def _is_absolute(cls, value: str, info: ValidationInfo) -> str:
         if _enabled(info) and not os.path.isabs(value):
             raise ValueError("must be an absolute path, as servers have no folder of their own")
+        if _enabled(info) and _CONTROL.search(value):
+            raise ValueError("must be the name of a folder, without line breaks")
         return value
 
     @field_validator("filename_prefix", "filename_suffix")
     @classmethod
     def _stays_in_base_path(cls, value: str, info: ValidationInfo) -> str:
-        if _enabled(info) and ("/" in value or ".." in value or "\0" in value):
-            raise ValueError("must be a part of a file name, without '/' and '..'")
+        if _enabled(info) and ("/" in value or ".." in value or _CONTROL.search(value)):
+            raise ValueError("must be a part of a file name, without '/', '..' and line breaks")
         return value
 
     @field_validator("filename_prefix")
@@ -198,6 +203,14 @@ class SavingParams(ParamsModel):
                 f"no space is left in the folder {self.folder}; remove files there, or choose "
                 "another",
                 path=path,
+            )
+        held = next((one for one in existing if one.exists() and not is_complete(one)), None)
+        if held is not None:
+            raise ParamError(
+                f"{held} is being written; wait for the end of that run, or choose another "
+                "filename_prefix or base_path",
+                path=f"{where}.filename_prefix",
+                file=str(held),
             )
         if existing and self.file_exists_policy == "abort":
             raise ParamError(

@@ -50,7 +50,11 @@ def test_keys_and_defaults_are_those_of_the_contract():
     [
         ("base_path", "data/run", "absolute"),
         ("filename_prefix", "a/b", "without '/'"),
+        ("base_path", "/data/a\nb", "line breaks"),
         ("filename_prefix", "..", "without '/'"),
+        ("filename_prefix", "a\nb", "line breaks"),
+        ("filename_prefix", "a\0b", "line breaks"),
+        ("filename_suffix", "\x7f.h5", "line breaks"),
         ("filename_prefix", "", "empty"),
         ("filename_suffix", "/../x.h5", "without '/'"),
         ("filename_rank", -1, "greater than or equal to 0"),
