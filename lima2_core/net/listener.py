@@ -25,6 +25,7 @@ from lima2_core.data.memory import PoolHandle, map_slots
 from lima2_core.net.collector import Collector
 from lima2_core.net.layout import PacketLayout
 from lima2_core.net.mmsg import Batch
+from lima2_core.net.pulse import BEAT_S
 from lima2_core.net.sockets import MESSAGE_BYTES, drops
 from lima2_core.net.sorting import Span
 from lima2_core.net.stats import NAMES
@@ -38,7 +39,7 @@ _NAP_S: Final = 200e-6
 
 _LONGEST_DRAIN_S: Final = 0.3
 _CHECK_ROUNDS: Final = 64
-_IDLE_S: Final = 1.0
+_IDLE_S: Final = BEAT_S
 _FDS: Final = 4
 _PR_SET_TIMERSLACK: Final = 29
 _MADV_POPULATE_WRITE: Final = 23
@@ -107,6 +108,7 @@ class Listener:
             Whether there may be another port.
         """
         while not self._ended:
+            self._table.give_sign()
             if self._running:
                 self._round()
             else:
@@ -267,6 +269,7 @@ class Listener:
         """Let this process see the memory of a slot now: a fault per page costs a batch."""
         view = self._slots[slot]
         _LIBC.madvise(view.ctypes.data, len(view), _MADV_POPULATE_WRITE)
+        self._table.give_sign()  # many large ones take a while
 
     def _publish(self) -> None:
         done = self._table.done
@@ -301,6 +304,7 @@ class Listener:
                 self._ended = self._released = True
                 self._running = False
             case "close_before":
+                self._absorb()  # it is said once, and holds for all that was given before
                 self._collector.close_before(command["frame"])
                 self._publish()
 

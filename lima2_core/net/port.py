@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import select
-import socket
-import subprocess
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Final
 
@@ -18,21 +15,22 @@ from numpy.typing import NDArray
 
 from lima2_core.data.memory import BufferPool
 from lima2_core.errors import BusyError, CameraError, StateError
+from lima2_core.net.collector import Collector
 from lima2_core.net.layout import PacketLayout
-from lima2_core.net.sockets import MESSAGE_BYTES, drops, granted_bytes, open_socket
+from lima2_core.net.process import ANSWER_S, ListenerProcess
+from lima2_core.net.sockets import drops, granted_bytes, open_socket
 from lima2_core.net.sorting import Span
 from lima2_core.net.stats import NAMES, PortStats
-from lima2_core.net.stock import ListenerStock, waits
+from lima2_core.net.stock import ListenerStock
 from lima2_core.net.table import HISTORY, RequestTable, read_bell
 
 NO_END: Final = 2**62
 """Last frame number of an acquisition whose length is not known."""
 
-_ANSWER_S: Final = 10.0
-"""A new process has to import its modules on a busy machine."""
-
 _STOP_S: Final = 0.45
-_END_S: Final = 0.5
+_SLOW_STOP_S: Final = 1.5
+"""For a listener that would end its acquisition, but gets no core."""
+
 _NEWEST, _WANTED = NAMES.index("newest"), NAMES.index("wanted")
 
 
@@ -56,7 +54,7 @@ class Port:
     """Receives one UDP port in a process of its own.
 
     `give` slots for frame numbers, `start`, take `completions`, `stop`; any number of times. When
-    the listener dies its socket goes on collecting packets: `replace` it.
+    the listener dies or hangs its socket goes on collecting packets: `replace` it.
 
     Args:
         layout: of the packets.
@@ -109,53 +107,52 @@ class Port:
         self._taken = 0
         self._drops_before = drops(self._socket)
         self._span: Span | None = None
-        self._process: subprocess.Popen[bytes] | None = None
-        self._control: socket.socket | None = None
-        self._pidfd = -1
-        self._granted: Mapping[str, str] | None = None
-        self._last_words = ""
-        self._replaced = 0
+        self._listener: ListenerProcess | None = None
+        self._stop_until_s: float | None = None
+        """When the answer to a stop is due; None if it could not be sent."""
+        self._given_up = -1
+        """The last frame up to which this listener was told to close all."""
+        self._replaced = self._hung = 0
         self._closed = False
         self._begin_process()
 
     def _begin_process(self) -> None:
         """Start a listener; it gets ready while others are started."""
-        handle = self._pool.handle()
         setup = {
             "layout": self.layout.to_json(),
             "rows": self._rows,
-            "pool": asdict(handle),
+            "pool": asdict(self._pool.handle()),
             "offset_bytes": self.offset_bytes,
             **asdict(self.options),
         }
-        given = (self._socket.fileno(), self._table_fd, self._requests, self._completions)
-        self._process, self._control = self._stock.take()
-        self._pidfd = os.pidfd_open(self._process.pid)
-        self._granted = None
-        self._last_words = ""
-        with contextlib.suppress(BrokenPipeError):  # it died; the answer tells
-            socket.send_fds(self._control, [json.dumps(setup).encode()], given)
+        fds = (self._socket.fileno(), self._table_fd, self._requests, self._completions)
+        self._given_up = -1
+        self._listener = ListenerProcess(self.name, self._stock, setup, fds, self._table)
 
     @property
     def pid(self) -> int:
         """Of the listener; 0 if there is none."""
-        return self._process.pid if self._process is not None else 0
+        listener = self._listener
+        return listener.pid if listener is not None else 0
 
     @property
     def fds(self) -> tuple[int, int]:
         """What to wait on: readable if frames are done, or if the listener died."""
-        return self._completions, self._pidfd
+        return self._completions, self._own().pidfd
+
+    def _own(self) -> ListenerProcess:
+        if self._listener is None:
+            raise CameraError(f"port {self.name} has no listener", port=self.name)
+        return self._listener
 
     def wait_ready(self) -> None:
         """Wait until the listener can be started.
 
         Raises:
-            CameraError: it died.
+            CameraError: it died, or hangs.
             BusyError: it is not ready within ten seconds.
         """
-        if self._granted is None:
-            self._answer(_ANSWER_S, "begin")
-            self._granted = self._answer(_ANSWER_S, "get ready")
+        self._own().wait_ready()
 
     def give(self, requests: Sequence[tuple[int, int]]) -> None:
         """Give slots to frames: pairs of frame number, rising, and slot.
@@ -175,7 +172,8 @@ class Port:
         read_bell(self._requests)
         read_bell(self._completions)
         self._taken = 0
-        self._replaced = 0
+        self._replaced = self._hung = 0
+        self._given_up = -1
 
     def start(self, first: int, *, stride: int = 1, count: int | None = None) -> None:
         """Receive from now on; packets that came before are thrown away.
@@ -190,18 +188,21 @@ class Port:
         """
         self.wait_ready()
         last = NO_END if count is None else first + (count - 1) * stride
-        self._span = Span(first, last, stride)
+        self._span = None
         self._drops_before = drops(self._socket)
-        self._order_start(self._span, resume=False)
+        span = Span(first, last, stride)
+        self._order_start(span, resume=False)
+        self._span = span
 
     def _order_start(self, span: Span, *, resume: bool) -> None:
         read_bell(self._requests)  # the listener looks into the table
-        self._send({"do": "start", "resume": resume, **asdict(span)})
-        self._answer(_ANSWER_S, "start")
+        self._own().send({"do": "start", "resume": resume, **asdict(span)})
+        self._own().answer(ANSWER_S, "start")
 
     def close_before(self, frame: int) -> None:
-        """Let the listener give up all frames before ``frame``."""
-        self._send({"do": "close_before", "frame": frame})
+        """Let the listener give up all frames before ``frame``; said once, however often asked."""
+        if frame > self._given_up and self._own().send({"do": "close_before", "frame": frame}):
+            self._given_up = frame
 
     def completions(self, timeout_s: float = 0.0) -> NDArray[Any]:
         """What became of the requests, in their order.
@@ -209,7 +210,7 @@ class Port:
         Shapes: (frames,) of `lima2_core.net.table.row_dtype`.
 
         Raises:
-            CameraError: the listener died, and nothing is left to be taken.
+            CameraError: the listener died or hangs, and nothing is left to be taken.
         """
         poll = select.poll()
         for fd in self.fds:
@@ -262,55 +263,96 @@ class Port:
 
     def ask_stop(self) -> None:
         """Let the acquisition end once nothing comes any more."""
+        self._stop_until_s = None
         if self._span is not None and self.failure() is None:
-            self._send({"do": "stop", "drain_s": self.options.drain_s})
+            order = {"do": "stop", "drain_s": self.options.drain_s}
+            if self._own().send(order):
+                self._stop_until_s = time.monotonic() + _STOP_S
 
-    def wait_stopped(self) -> None:
-        """Wait for the end after `ask_stop`; afterwards the listener writes to no slot.
+    def wait_stopped(self) -> str | None:
+        """Wait for the end after `ask_stop`; afterwards nobody writes to a slot.
 
-        A listener that does not answer is killed; the next `start` needs `replace`.
+        A listener that died, or that does not answer, is replaced; what it had of the frames that
+        it saw is done.
+
+        Returns:
+            A sentence that names the listener if it was replaced.
         """
-        if self._span is None:
-            return
-        self._span = None
-        try:
-            self._answer(_STOP_S, "stop")
-        except (BusyError, CameraError):
-            self._kill()
-
-    def failure(self) -> str | None:
-        """A sentence if the listener died, else None."""
-        if self._process is None or self._process.poll() is None:
+        span, self._span = self._span, None
+        if span is None:
             return None
-        status = self._process.returncode
-        how = f"killed by signal {-status}" if status < 0 else f"exit status {status}"
-        if self._process.stderr is not None and not self._process.stderr.closed:
-            text = self._process.stderr.read().decode(errors="replace").strip()
-            self._process.stderr.close()
-            self._last_words = text.rpartition("\n")[2]
-        said = self._last_words
-        return f"the listener of {self.name} died ({how})" + (f": {said}" if said else "")
+        reason = self.failure() or self._missed_stop()
+        if reason is None:
+            return None
+        self._end_listener()
+        rest = Collector(self.layout, self._table, size=1)
+        rest.arm(span, self._table.given)
+        rest.close_open()
+        self._tell_done()
+        with contextlib.suppress(CameraError):  # the next start tells
+            self._begin_process()
+        return reason
+
+    def _missed_stop(self) -> str | None:
+        """Wait for the answer to a stop; a sentence if it did not come."""
+        listener = self._own()
+        if self._stop_until_s is None:
+            return listener.hang("it takes no commands")
+        try:
+            try:
+                listener.answer(max(0.0, self._stop_until_s - time.monotonic()), "stop")
+            except BusyError:
+                if not listener.is_kept_waiting:
+                    raise
+                until_s = self._stop_until_s + _SLOW_STOP_S - _STOP_S
+                listener.answer(max(0.0, until_s - time.monotonic()), "stop")
+        except BusyError:
+            return listener.hang("it did not stop")
+        except CameraError as error:
+            return error.message
+        return None
+
+    def failure(self, *, at_rest: bool = False) -> str | None:
+        """A sentence if the listener died, hangs or is missing, else None; to be asked often.
+
+        Args:
+            at_rest: this was not asked for a while.
+        """
+        if self._listener is None:
+            return f"port {self.name} has no listener"
+        return self._listener.failure(at_rest=at_rest)
 
     def replace(self) -> None:
-        """Start another listener in place of one that died; it goes on with the open frames.
+        """Start another listener in place of one that failed; it goes on with the open frames.
 
         Raises:
             CameraError, BusyError: that fails, too.
         """
-        self._kill()
-        read_bell(self._completions)
-        pending = self._table.done - self._taken
-        if pending:
-            os.eventfd_write(self._completions, pending)
-        self._replaced += 1
+        self._end_listener()
+        self._tell_done()
         self._begin_process()
         self.wait_ready()
         if self._span is not None:
             self._order_start(self._span, resume=True)
 
+    def _end_listener(self) -> None:
+        if self._listener is not None:
+            self._hung += self._listener.hangs
+            self._listener.kill()
+            self._listener = None
+        self._replaced += 1
+
+    def _tell_done(self) -> None:
+        """Ring for what is done, but was not said."""
+        read_bell(self._completions)
+        pending = self._table.done - self._taken
+        if pending:
+            os.eventfd_write(self._completions, pending)
+
     def stats(self) -> PortStats:
         """Snapshot; exact when the acquisition has ended."""
-        granted = self._granted or {}
+        listener = self._listener
+        granted = (listener and listener.granted) or {}
         closed = self._closed
         return PortStats(
             name=self.name,
@@ -322,6 +364,7 @@ class Port:
             cpus=granted.get("cpus", ""),
             pid=self.pid,
             replaced=self._replaced,
+            hung=self._hung,
         )
 
     def close(self) -> None:
@@ -330,68 +373,9 @@ class Port:
             return
         self._closed = True
         self._span = None
-        if self._gives_back:
-            self._give_back()
-        if self._control is not None:
-            self._control.close()  # the listener ends by itself
-        if self._process is not None:
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                self._process.wait(_END_S)
-        self._kill()
+        listener, self._listener = self._listener, None
+        if listener is not None and not (self._gives_back and listener.give_back(self._stock)):
+            listener.end()
         self._socket.close()
         for fd in (self._table_fd, self._requests, self._completions):
             os.close(fd)
-
-    def _give_back(self) -> None:
-        """Let the listener go to another port, if it is well."""
-        if self._process is None or self._control is None or self.failure() is not None:
-            return
-        if self._granted is None:  # it may never get ready
-            return
-        self._send({"do": "release"})
-        if not waits(self._control, _END_S):
-            return
-        os.close(self._pidfd)
-        self._control.settimeout(None)
-        self._stock.give_back((self._process, self._control))
-        self._process, self._control, self._pidfd = None, None, -1
-
-    def _kill(self) -> None:
-        if self._control is not None:
-            self._control.close()
-            self._control = None
-        if self._process is not None:
-            self._process.kill()
-            self._process.wait()
-            if self._process.stderr is not None:
-                self._process.stderr.close()
-            os.close(self._pidfd)
-            self._process, self._pidfd = None, -1
-
-    def _send(self, command: Mapping[str, object]) -> None:
-        if self._control is not None:
-            with contextlib.suppress(BrokenPipeError):  # the next answer or poll tells
-                self._control.send(json.dumps(command).encode())
-
-    def _answer(self, timeout_s: float, to_do: str) -> dict[str, str]:
-        until_s = time.monotonic() + timeout_s
-        if self._control is None:
-            raise CameraError(f"port {self.name} has no listener", port=self.name)
-        self._control.settimeout(max(0.001, until_s - time.monotonic()))
-        try:
-            message = self._control.recv(MESSAGE_BYTES)
-        except TimeoutError as error:
-            raise BusyError(
-                f"the listener of {self.name} did not {to_do} within {timeout_s:g} s"
-            ) from error
-        except ConnectionResetError:
-            message = b""
-        if not message:
-            if self._process is not None:
-                with contextlib.suppress(subprocess.TimeoutExpired):
-                    self._process.wait(_END_S)
-            raise CameraError(
-                self.failure() or f"the listener of {self.name} hung up", port=self.name
-            )
-        answer: dict[str, str] = json.loads(message)
-        return answer

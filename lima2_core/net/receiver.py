@@ -8,8 +8,9 @@ import os
 import select
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Final
 
 import numpy as np
@@ -20,6 +21,7 @@ from lima2_core.data.memory import BufferPool, Lease
 from lima2_core.errors import CameraError, StateError
 from lima2_core.net.layout import PacketLayout
 from lima2_core.net.port import NO_END, Port, PortOptions
+from lima2_core.net.pulse import LOOK_S
 from lima2_core.net.stats import PortStats
 from lima2_core.net.stock import ListenerStock
 from lima2_core.net.table import read_bell, row_dtype
@@ -104,8 +106,8 @@ class FrameReceiver:
     """Gives the same slots to all ports, and a frame when each port has said what it has of it.
 
     Frames come in the order of their numbers, each once: `Received`, or counted in a `Lost`. A
-    listener that dies is replaced. A port from which nothing comes does not hold up the others for
-    longer than twice the time limit of a frame.
+    listener that dies or hangs is replaced. A port from which nothing comes does not hold up the
+    others for longer than twice the time limit of a frame.
 
     Args:
         addresses: of the ports; all have the same number of packets in a frame.
@@ -159,7 +161,7 @@ class FrameReceiver:
                     )
                 )
             for port in self.ports:
-                port.wait_ready()
+                self._insist(port, port.wait_ready)
         except BaseException:
             self.close()
             raise
@@ -174,13 +176,13 @@ class FrameReceiver:
         self._stride, self._next = stride, first
         self._last = NO_END if count is None else first + (count - 1) * stride
         for port in self.ports:
-            if port.pid == 0 or port.failure() is not None:
-                port.replace()
             port.clear()
+            if (reason := port.failure(at_rest=True)) is not None:
+                self._replace(port, reason)
         self._short = False
         self._supply()
         for port in self.ports:
-            port.start(first, stride=stride, count=count)
+            self._insist(port, partial(port.start, first, stride=stride, count=count))
         self._running = True
 
     @property
@@ -192,7 +194,7 @@ class FrameReceiver:
         """What came, in order; nothing if ``timeout_s`` passed.
 
         Raises:
-            CameraError: listeners die again and again.
+            CameraError: listeners die or hang again and again.
         """
         until_s = time.monotonic() + timeout_s
         while True:
@@ -206,16 +208,20 @@ class FrameReceiver:
             self._hurry()
             # A slot that comes back to the pool rings no bell.
             held_up = self._held_up_since_s or len(self._pending) < self._depth
-            self._wait(min(left_s, _RECHECK_S * 5) if held_up else left_s)
+            self._wait(min(left_s, _RECHECK_S * 5 if held_up else LOOK_S))
 
     def stop(self) -> list[Received | Lost]:
-        """End the acquisition within half a second; the frames that were still under way."""
+        """End the acquisition; the frames that were still under way.
+
+        It takes half a second at most, or one and a half if a listener gets no core.
+        """
         if not self._running:
             return []
         for port in self.ports:
             port.ask_stop()
         for port in self.ports:
-            port.wait_stopped()
+            if (reason := port.wait_stopped()) is not None:
+                log.warning("%s; it is replaced", reason)
         self._running = False
         self._collect()
         newest = max((row["frame"] for rows in self._done for row in rows), default=-1)
@@ -351,14 +357,35 @@ class FrameReceiver:
     def _replace_dead(self) -> None:
         if not self._running:
             return
-        for port in self.ports:
-            reason = port.failure()
-            if reason is None:
-                continue
+        for number, port in enumerate(self.ports):
+            if (reason := port.failure()) is not None:
+                self._replace(port, reason)
+                # What waits in its socket shall not be given up at once.
+                self._silent.pop(number, None)
+                self._held_up_since_s = 0.0
+
+    def _replace(self, port: Port, reason: str) -> None:
+        """Replace a listener, and those that fail after it."""
+        while True:
             if port.replaced >= MAX_REPLACED:
                 raise CameraError(f"{reason}, after {port.replaced} others", port=port.name)
             log.warning("%s; it is replaced", reason)
-            port.replace()
+            try:
+                port.replace()
+            except CameraError as error:
+                reason = error.message
+            else:
+                return
+
+    def _insist(self, port: Port, order: Callable[[], None]) -> None:
+        """Carry out what a listener must be well for."""
+        while True:
+            try:
+                order()
+            except CameraError as error:
+                self._replace(port, error.message)
+            else:
+                return
 
     def _wait(self, timeout_s: float) -> None:
         poll = select.poll()

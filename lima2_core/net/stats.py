@@ -80,4 +80,6 @@ class PortStats:
     pid: int
     """0 when there is no listener."""
     replaced: int
-    """How often the listener died and was replaced."""
+    """How often the listener died, or hung, and was replaced."""
+    hung: int
+    """How often of these it hung."""

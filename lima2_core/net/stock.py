@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import contextlib
 import os
+import select
 import socket
 import subprocess
 import sys
 import time
 from pathlib import Path
 from typing import Final
+
+from lima2_core.errors import CameraError
+from lima2_core.net.pulse import is_stopped
 
 _END_S: Final = 0.5
 _READY_S: Final = 10.0
@@ -20,29 +24,44 @@ Idle = tuple["subprocess.Popen[bytes]", socket.socket]
 
 
 def spawn() -> Idle:
-    """Start a process; it imports what it needs and waits for its setup."""
+    """Start a process; it imports what it needs and waits for its setup.
+
+    Raises:
+        CameraError: the system does not let it start.
+    """
     near, far = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    near.setblocking(False)  # whoever has this end waits for nothing but an answer
     path = os.pathsep.join(filter(None, (str(_ROOT), os.environ.get("PYTHONPATH", ""))))
     # Libraries of numpy would start threads beside the one that receives.
     alone = {"PYTHONPATH": path, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
-    with far:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "lima2_core.net.listener", str(far.fileno())],
-            pass_fds=(far.fileno(),),
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.PIPE,
-            env={**os.environ, **alone},
-        )
+    try:
+        with far:
+            process = subprocess.Popen(
+                [sys.executable, "-m", "lima2_core.net.listener", str(far.fileno())],
+                pass_fds=(far.fileno(),),
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.PIPE,
+                env={**os.environ, **alone},
+            )
+    except OSError as error:
+        near.close()
+        raise CameraError(
+            f"a listener process cannot be started: {error.strerror or error}; see what memory "
+            "and how many processes this user may have"
+        ) from error
     return process, near
 
 
 def waits(control: socket.socket, timeout_s: float) -> bool:
     """Whether a process says within ``timeout_s`` that it waits; it is still said afterwards."""
-    control.settimeout(max(0.001, timeout_s))
+    poll = select.poll()
+    poll.register(control, select.POLLIN)
+    if not poll.poll(max(0.0, timeout_s) * 1e3):
+        return False
     try:
         return bool(control.recv(1, socket.MSG_PEEK))
-    except (TimeoutError, ConnectionResetError):
+    except ConnectionResetError:
         return False
 
 
@@ -50,10 +69,21 @@ def end(idle: Idle) -> None:
     """End a process that has nothing to do."""
     process, control = idle
     control.close()  # it ends by itself
+    if not is_stopped(process.pid):
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(_END_S)
+    end_now(process)
+
+
+def end_now(process: subprocess.Popen[bytes]) -> None:
+    """Kill a process.
+
+    The wait has a limit, as one that waits for a disk dies when it gets its data: before it runs
+    another instruction.
+    """
+    process.kill()
     with contextlib.suppress(subprocess.TimeoutExpired):
         process.wait(_END_S)
-    process.kill()
-    process.wait()
     if process.stderr is not None:
         process.stderr.close()
 
@@ -78,7 +108,7 @@ class ListenerStock:
         """A process that waits for its setup."""
         while self._idle:
             idle = self._idle.pop(0)
-            if idle[0].poll() is None:
+            if idle[0].poll() is None and not is_stopped(idle[0].pid):
                 return idle
             end(idle)
         return spawn()

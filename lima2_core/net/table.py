@@ -28,6 +28,7 @@ _WORDS: Final = 64
 _GIVEN: Final = len(NAMES)
 _DONE: Final = _GIVEN + 1
 _OVERRUN: Final = _DONE + 1
+_BEAT: Final = _OVERRUN + 1
 _WORD: Final = 8
 
 
@@ -68,7 +69,8 @@ class RequestTable:
         dtype = row_dtype(layout)
         self._memory = mmap.mmap(fd, _WORDS * _WORD + rows * dtype.itemsize)
         self.words = memoryview(self._memory)[: _WORDS * _WORD].cast("q")
-        """The counters in the order of `NAMES`, then those of the rows."""
+        """The counters in the order of `NAMES`, then those of the rows,
+        and the signs of life."""
         self.rows: NDArray[Any] = np.frombuffer(self._memory, dtype, rows, _WORDS * _WORD)
         self.frame: NDArray[np.uint64] = self.rows["frame"]
         self.slot: NDArray[np.uint32] = self.rows["slot"]
@@ -107,9 +109,18 @@ class RequestTable:
     def overrun(self, yes: bool) -> None:
         self.words[_OVERRUN] = yes
 
+    @property
+    def beat(self) -> int:
+        """Counts on as long as the listener is well."""
+        return self.words[_BEAT]
+
+    def give_sign(self) -> None:
+        """Say that the listener is well; called by it alone."""
+        self.words[_BEAT] += 1
+
     def clear(self) -> None:
         """Forget all requests and counts; only while no listener works on them."""
-        for word in range(_WORDS):
+        for word in range(_BEAT):
             self.words[word] = 0
 
     def give(self, requests: Sequence[tuple[int, int]]) -> None:

@@ -188,6 +188,44 @@ def test_a_listener_that_dies_is_replaced_and_nothing_hangs(make_rig):
     assert port_of(rig)["replaced"] == 1
 
 
+def test_a_listener_that_hangs_is_replaced_and_the_run_ends(make_rig):
+    made = case()
+    rig = make_rig(made)
+    rig.prepare(made.params(nb_frames=300))
+    rig.control.start()
+    first = list(rig.sources[0].next_frames(1.0))
+    os.kill(port_of(rig)["pid"], signal.SIGSTOP)
+
+    items = first + list(until_the_end(rig.sources[0]))
+
+    assert indices(items) == list(range(300))
+    assert {item.cause for item in items if isinstance(item, Gap)} <= {Validity.PACKET_LOSS}
+    assert port_of(rig)["hung"] == 1
+
+
+def test_a_run_that_is_stopped_ends_though_its_listener_hangs(make_rig):
+    made = case()
+    rig = make_rig(made)
+    rig.prepare(made.params(nb_frames=1000))
+    source = rig.sources[0]
+    rig.control.start()
+    items = list(source.next_frames(1.0))
+    os.kill(port_of(rig)["pid"], signal.SIGSTOP)
+    known = rig.control.nb_frames_acquired()
+    eventually(lambda: rig.control.nb_frames_acquired() > known + 10)
+
+    rig.control.stop()
+    began_s = time.monotonic()
+    items += until_the_end(source)
+
+    assert time.monotonic() - began_s < 2.0
+    assert indices(items) == list(range(rig.control.nb_frames_acquired()))
+    assert items[-1].cause is Validity.PACKET_LOSS
+    items.clear()
+    (items,) = rig.run(made.params(nb_frames=3))
+    assert all(isinstance(item, Frame) for item in items)
+
+
 def test_a_run_given_up_before_its_start_gives_the_listeners_back(make_rig):
     made = case()
     rig = make_rig(made)

@@ -2,7 +2,6 @@
 
 import json
 import os
-import signal
 import subprocess
 import sys
 import threading
@@ -230,41 +229,6 @@ def test_what_the_socket_cannot_hold_is_lost_as_overrun_and_the_rest_goes_on(mak
     assert stats.counts.kernel_overrun == stats.kernel_drops
     assert sum(frames.values()) + 4 * 4 == stats.counts.accepted
     assert stats.counts.accepted + stats.kernel_drops == 65 * 4
-
-
-def test_a_listener_that_dies_is_named_and_replaced_and_its_frames_go_on(make_link, caplog):
-    link = make_link(options=PortOptions(frame_timeout_s=LIMIT_S))
-    link.receiver.start(1, count=20)
-    # The frame is half there when its listener dies.
-    first = link.send(8, FaultRule(FaultKind.DROP, frame=7, packet=2))
-    assert eventually(lambda: counts_of(link).accepted == 8 * 4 - 1)
-    victim = link.receiver.ports[0].pid
-
-    os.kill(victim, signal.SIGKILL)
-    second = link.send(12, first_frame=9)
-    frames = link.take_all(LIMIT_S)
-
-    assert link.receiver.stats()[0].replaced == 1
-    assert f"{link.addresses[0][1]} died (killed by signal 9)" in caplog.text
-    assert [frame.number for frame in frames] == list(range(1, 21))
-    link.check(frames[:8], first)
-    link.check(frames[8:], second, first_frame=9)
-    assert counts_of(link).accepted == 20 * 4 - 1
-
-
-def test_a_listener_that_dies_again_and_again_fails_the_acquisition(make_link):
-    link = make_link()
-    link.receiver.start(1)
-
-    def kill_until_it_fails():
-        while True:
-            os.kill(link.receiver.ports[0].pid, signal.SIGKILL)
-            link.receiver.next_frames(0.0)
-            os.waitid(os.P_PID, link.receiver.ports[0].pid, os.WNOWAIT | os.WEXITED | os.WNOHANG)
-
-    with pytest.raises(CameraError, match="died"):
-        kill_until_it_fails()
-    link.receiver.stop()
 
 
 def test_an_acquisition_ends_soon_after_stop_while_packets_still_come(make_link):

@@ -38,6 +38,14 @@ def wide_link():
     made.close()
 
 
+@pytest.fixture(scope="module")
+def hasty_link():
+    """Gives up a frame after a millisecond in which nothing comes."""
+    made = Link(rows=32, options=PortOptions(frame_timeout_s=0.001, drain_s=0.05))
+    yield made
+    made.close()
+
+
 def counts_of(link):
     return link.receiver.stats()[0].counts
 
@@ -143,13 +151,25 @@ def test_packet_numbers_that_do_not_exist_cost_nothing_else(link):
 def test_random_mixes_give_exactly_what_was_sent(link, tens):
     for seed in range(10 * tens, 10 * tens + 10):
         rate = (0.005, 0.03, 0.1)[seed % 3]
-        mix = FaultMix(dict.fromkeys(EVERY_KIND, rate), seed)
+        rates = {**dict.fromkeys(EVERY_KIND, rate), FaultKind.PAUSE: 0.005}
+        mix = FaultMix(rates, seed)
         first = 1 + seed * 2**40
 
         frames, account = link.acquire(24, mix=mix, first_frame=first)
 
         link.check(frames, account, first_frame=first)
         link.check_counts(account)
+
+
+def test_random_mixes_with_pauses_beyond_the_time_limit_lose_nothing_but_what_was_late(hasty_link):
+    late = 0
+    for seed in range(10):
+        rates = {**dict.fromkeys(EVERY_KIND, 0.02), FaultKind.PAUSE: 0.03}
+
+        frames, account = hasty_link.acquire(24, mix=FaultMix(rates, seed, longest_delay=5))
+
+        late += hasty_link.check_in_time(frames, account)
+    assert late > 0
 
 
 @pytest.mark.parametrize("seed", range(5))
