@@ -20,7 +20,8 @@ from lima2_core.data.encoding import decode_image
 from lima2_core.data.frame import Validity
 from lima2_core.data.news import unpack
 from lima2_core.errors import BusyError, Lima2Error
-from tango_servers.errors import sentence_of
+from lima2_core.system.ports import UnreachableError
+from tango_servers.errors import error_of, sentence_of
 from tango_servers.local.demo_outcome import (
     LIVE_DISTANCE,
     LIVE_EVERY_S,
@@ -79,7 +80,7 @@ class FrontAcquisition:
             front.saving_directory = str(folder)
             front.saving_prefix = PREFIX
             front.saving_compression = "bshuf_lz4"
-            front.prepareAcq()
+            prepare_patiently(front, self._proxy)
             self._run = self._proxy(front.current_run_device)
 
     def run(self, show: Callable[[Progress, float], None]) -> Outcome:
@@ -157,6 +158,23 @@ class FrontAcquisition:
             results=results,
             notes=tuple(self._front.preflight or ()),
         )
+
+
+def prepare_patiently(front: Any, proxy: Callable[[str], Any]) -> None:
+    """Prepare; once more where a receiver was late and is alive: the first time it loads much.
+
+    Args:
+        front: proxy of the control device.
+        proxy: makes that of another device.
+    """
+    try:
+        front.prepareAcq()
+    except tango.DevFailed as failed:
+        if not isinstance(error_of(failed, front.dev_name()), UnreachableError):
+            raise
+        for receiver in front.receiver_devices or ():
+            proxy(receiver).state()  # one that is still busy answers when it is done
+        front.prepareAcq()
 
 
 def _by_frame(records: NDArray[Any], nb_frames: int) -> NDArray[Any]:
