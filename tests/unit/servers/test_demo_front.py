@@ -23,7 +23,7 @@ class FrontDouble:
     def dev_name(self):
         return "front"
 
-    def prepareAcq(self):
+    def prepareAcq(self):  # noqa: N802  as Tango has it
         self.prepares += 1
         if self.refusals:
             raise dev_failed(self.refusals.pop(0), "front")
