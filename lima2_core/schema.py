@@ -8,6 +8,7 @@ leaf and none on objects (see `json_schema`).
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from typing import Any, Self, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -16,6 +17,9 @@ from pydantic_core import to_jsonable_python
 from lima2_core.errors import ParamError
 
 M = TypeVar("M", bound="ParamsModel")
+
+MOST_LEVELS = 64
+"""Of lists and objects within each other, in a JSON text that is read."""
 
 
 class ParamsModel(BaseModel):
@@ -35,17 +39,21 @@ class ParamsModel(BaseModel):
         return cls.from_tree(json_tree(text))
 
     @classmethod
-    def from_tree(cls, tree: dict[str, Any], where: str = "") -> Self:
+    def from_tree(cls, tree: dict[str, Any], where: str = "", *, strict: bool = False) -> Self:
         """Check a tree of dicts, lists and values.
 
         Args:
             tree: what is asked for.
             where: path of the tree itself, if it is a part of a larger one.
+            strict: refuse values of another type, such as "5" for 5 and "yes" for true.
 
         Raises:
             ParamError: a value is refused; all that is wrong is in the message.
         """
         try:
+            if strict:
+                # Of JSON text, as only there a list is a tuple to a strict model.
+                return cls.model_validate_json(json.dumps(tree), strict=True)
             return cls.model_validate(tree)
         except ValidationError as error:
             raise _param_error(cls, error, where) from error
@@ -59,19 +67,51 @@ class ParamsModel(BaseModel):
         return json.dumps(self.to_tree(), separators=(",", ":"))
 
 
+def json_value(text: str) -> Any:
+    """Read any JSON value.
+
+    Raises:
+        ParamError: it is no JSON, or nested deeper than anything here.
+    """
+    try:
+        value = json.loads(text)
+    except ValueError as error:  # also of numbers with thousands of digits
+        raise ParamError(f"this is no JSON text: {error}", path="") from error
+    except RecursionError as error:
+        raise _too_deep() from error
+    layer = [value]
+    for _ in range(MOST_LEVELS):
+        layer = [inner for outer in layer for inner in _inside(outer)]
+        if not layer:
+            return value
+    raise _too_deep()
+
+
 def json_tree(text: str) -> dict[str, Any]:
     """Read a JSON object.
 
     Raises:
         ParamError: it is something else.
     """
-    try:
-        tree = json.loads(text)
-    except json.JSONDecodeError as error:
-        raise ParamError(f"this is no JSON text: {error}", path="") from error
+    tree = json_value(text)
     if not isinstance(tree, dict):
         raise ParamError(f"expected an object, not {type(tree).__name__}", path="")
     return tree
+
+
+def _inside(value: Any) -> Iterable[Any]:
+    """The lists and objects directly in a JSON value."""
+    if not isinstance(value, dict | list):
+        return ()
+    members = value.values() if isinstance(value, dict) else value
+    return (member for member in members if isinstance(member, dict | list))
+
+
+def _too_deep() -> ParamError:
+    return ParamError(
+        f"lists and objects are nested deeper than {MOST_LEVELS} levels; that cannot be meant",
+        path="",
+    )
 
 
 def quantity(unit: str, *, default: Any, **limits: Any) -> Any:
@@ -89,7 +129,7 @@ def _param_error(model: type[ParamsModel], error: ValidationError, where: str) -
         if item["type"] == "extra_forbidden":
             known = ", ".join(_keys_beside(model, item["loc"]))
             reason = f"unknown parameter; known here: {known}"
-        elif "input" in item and not isinstance(item["input"], dict | list):
+        elif item["type"] != "json_invalid" and not isinstance(item["input"], dict | list):
             reason = f"{reason}, not {item['input']!r}"
         paths.append(path)
         sentences.append(reason if not sentences else f"{path}: {reason}")

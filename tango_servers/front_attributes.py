@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import enum
 import json
-from collections.abc import Callable
+import os
 from typing import Any, ClassVar, get_args
 
 from tango import AttrWriteType
@@ -16,12 +16,20 @@ from tango.server import attribute
 
 from lima2_core.camera.params import ImageParams, TriggerMode
 from lima2_core.errors import ParamError
-from lima2_core.schema import json_tree
-from tango_servers.base import LimaDevice, text_of, wire_text
+from lima2_core.schema import json_value
+from lima2_core.system.preflight import MOST_FRAMES
+from tango_servers.base import text_of
 from tango_servers.errors import as_dev_failed
+from tango_servers.front_everyday import (
+    ParamsDevice,
+    everyday,
+    json_group,
+    point,
+    seconds,
+    text,
+)
 from tango_servers.front_images import LARGEST
-from tango_servers.front_params import FrontParams
-from tango_servers.front_system import FrontSystem
+from tango_servers.front_params import CLASS_NAME, PROCESSING, STATISTICS
 
 TriggerModeLabel = enum.IntEnum(  # type: ignore[misc]
     "TriggerModeLabel", {name: number for number, name in enumerate(get_args(TriggerMode))}
@@ -36,92 +44,20 @@ FlipLabel = enum.IntEnum(  # type: ignore[misc]
 
 ACQ = "acquisition.acq"
 IMG = "acquisition.img"
-_US = 1e6
 
 
-def _same(value: Any) -> Any:
-    return value
+def _absolute(folder: str) -> str:
+    """A folder that servers can find; an empty text where nothing is saved."""
+    if folder and not os.path.isabs(folder):
+        raise ParamError(
+            f"{folder!r} is no absolute path, and servers have no folder of their own", path=""
+        )
+    return folder
 
 
-def everyday(
-    path: str,
-    dtype: Any,
-    label: str,
-    doc: str,
-    *,
-    shown: Callable[[Any], Any] = _same,
-    taken: Callable[[Any], Any] = _same,
-    **details: Any,
-) -> attribute:
-    """An attribute that is a leaf of the parameters.
-
-    Args:
-        path: of the leaf; one that begins with a dot is in the group about files.
-        dtype: Tango type.
-        label: for people.
-        doc: for people.
-        shown: from the value of the leaf to that of the attribute.
-        taken: the way back.
-        details: more of what Tango tells, such as ``unit`` and ``min_value``.
-    """
-
-    def full(params: FrontParams) -> str:
-        return params.saving_path + path if path.startswith(".") else path
-
-    @as_dev_failed
-    def read(self: FrontAttributes) -> Any:
-        params = self.system.params
-        return shown(params.at(full(params)))
-
-    @as_dev_failed
-    def write(self: FrontAttributes, value: Any) -> None:
-        params = self.system.params
-        self.system.params = params.changed({full(params): taken(value)})
-
-    return attribute(
-        dtype=dtype,
-        access=AttrWriteType.READ_WRITE,
-        label=label,
-        doc=doc,
-        memorized=False,
-        fget=read,
-        fset=write,
-        **details,
-    )
-
-
-def seconds(path: str, label: str, doc: str, **details: Any) -> attribute:
-    """An everyday attribute in seconds; the leaf is in whole microseconds."""
-    return everyday(
-        path,
-        "DevDouble",
-        label,
-        doc,
-        shown=lambda us: us / _US,
-        taken=lambda s: round(s * _US),
-        unit="s",
-        standard_unit="1",
-        display_unit="s",
-        **details,
-    )
-
-
-def text(path: str, label: str, doc: str) -> attribute:
-    """An everyday attribute that is a text."""
-    return everyday(path, str, label, doc, shown=wire_text, taken=text_of)
-
-
-def json_group(path: str, label: str, doc: str) -> attribute:
-    """An everyday attribute that is a JSON object."""
-    return everyday(
-        path, str, label, doc, shown=json.dumps, taken=lambda value: json_tree(text_of(value))
-    )
-
-
-class FrontAttributes(LimaDevice):
+class FrontAttributes(ParamsDevice):
     """The parameters of the next acquisition of the whole system."""
 
-    system: FrontSystem
     EVERYDAY: ClassVar[tuple[str, ...]] = (
         "acq_nb_frames",
         "acq_expo_time",
@@ -155,6 +91,7 @@ class FrontAttributes(LimaDevice):
         "Frames of the next acquisition of the whole system; 0 = until stopAcq",
         unit="frames",
         min_value=0,
+        max_value=MOST_FRAMES,
     )
     acq_expo_time = seconds(
         f"{ACQ}.expo_time",
@@ -194,8 +131,8 @@ class FrontAttributes(LimaDevice):
             roi[corner][axis] for corner in ("topleft", "dimensions") for axis in "xy"
         ],
         taken=lambda values: {
-            "topleft": _point(values, 4, 0),
-            "dimensions": _point(values, 4, 2),
+            "topleft": point(values, 4, 0),
+            "dimensions": point(values, 4, 2),
         },
         max_dim_x=4,
         unit="pixels",
@@ -206,7 +143,7 @@ class FrontAttributes(LimaDevice):
         "Binning",
         "Pixels added up into one, along a row and down the rows, by the detector",
         shown=lambda binning: [binning["x"], binning["y"]],
-        taken=lambda values: _point(values, 2, 0),
+        taken=lambda values: point(values, 2, 0),
         max_dim_x=2,
         unit="pixels",
     )
@@ -225,6 +162,7 @@ class FrontAttributes(LimaDevice):
         ".base_path",
         "Saving folder",
         "Folder of the files: absolute, existing, seen by receivers and readers alike",
+        taken=_absolute,
     )
     saving_prefix = text(
         ".filename_prefix", "File prefix", "First part of the names of files and master file"
@@ -274,7 +212,11 @@ class FrontAttributes(LimaDevice):
 
     @as_dev_failed
     def write_pipeline(self, name: Any) -> None:
-        self.system.params = self.system.params.with_pipeline(text_of(name))
+        self.ask(
+            "pipeline",
+            lambda params: f"{PROCESSING}.{CLASS_NAME}",
+            lambda params, where: params.with_pipeline(text_of(name)),
+        )
 
     @attribute(
         dtype=str,
@@ -289,11 +231,11 @@ class FrontAttributes(LimaDevice):
 
     @as_dev_failed
     def write_statistics_rois(self, value: Any) -> None:
-        try:
-            rois = json.loads(text_of(value))
-        except json.JSONDecodeError as error:
-            raise ParamError(f"this is no JSON text: {error}", path="statistics_rois") from error
-        self.system.params = self.system.params.with_statistics_rois(rois)
+        self.ask(
+            "statistics_rois",
+            lambda params: f"{PROCESSING}.{STATISTICS}",
+            lambda params, where: params.with_statistics_rois(json_value(text_of(value))),
+        )
 
     @attribute(
         dtype=str,
@@ -309,8 +251,11 @@ class FrontAttributes(LimaDevice):
 
     @as_dev_failed
     def write_front_params(self, value: Any) -> None:
-        params = self.system.params
-        self.system.params = type(params).from_json(text_of(value))
+        self.ask(
+            "front_params",
+            lambda params: "",
+            lambda params, where: type(params).from_json(text_of(value)),
+        )
 
     @attribute(
         dtype="DevLong",
@@ -332,6 +277,7 @@ class FrontAttributes(LimaDevice):
         dtype="DevLong",
         access=AttrWriteType.READ_WRITE,
         label="Live image band",
+        unit="index",
         min_value=0,
         doc="The band of frames that last_image shows; of frames with fewer bands it is the last",
         memorized=False,
@@ -341,9 +287,3 @@ class FrontAttributes(LimaDevice):
 
     def write_image_band(self, value: int) -> None:
         self.system.image_choice.band = value
-
-
-def _point(values: Any, length: int, first: int) -> dict[str, int]:
-    if len(values) != length:
-        raise ParamError(f"{length} numbers are wanted, not {len(values)}", path="image")
-    return {"x": int(values[first]), "y": int(values[first + 1])}

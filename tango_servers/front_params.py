@@ -2,7 +2,8 @@
 
 The tree has the groups ``acquisition`` (of the camera), ``processing`` (of the pipeline that its
 ``class_name`` names), ``policy``, ``deferred`` and ``metadata``. Everyday parameters are leaves of
-it; each door writes through the model, so nothing gets in that was not checked.
+it; each door writes through the model, so nothing gets in that was not checked. Types are strict,
+as in the client: a text is no number. (The parameters of the contract's own devices are lenient.)
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from lima2_core.system.run import SystemOrder
 
 PROCESSING = "processing"
 CLASS_NAME = "class_name"
-_STATISTICS = "statistics"
+STATISTICS = "statistics"
 _SAVING_KEY = "filename_prefix"
 """A group of the processing parameters with this key is about files."""
 
@@ -44,17 +45,18 @@ class FrontParams(ParamsModel):
     """What the user wants to have with the data: a JSON object."""
 
     @classmethod
-    def from_tree(cls, tree: dict[str, Any], where: str = "") -> Self:
+    def from_tree(cls, tree: dict[str, Any], where: str = "", *, strict: bool = True) -> Self:
         """Check a tree; what is not given has its default.
 
         Raises:
             ParamError: a value is refused; the path says where.
             PluginError: the pipeline does not load.
         """
-        asked = tree.get(PROCESSING) or {}
+        asked = tree.get(PROCESSING, {})
         if not isinstance(asked, dict):
             raise ParamError(f"expected an object, not {type(asked).__name__}", path=PROCESSING)
-        return super().from_tree({**tree, PROCESSING: checked_processing(asked)}, where)
+        checked = {**tree, PROCESSING: checked_processing(asked, strict=strict)}
+        return super().from_tree(checked, where, strict=strict)
 
     def at(self, path: str) -> Any:
         """The value at a path such as ``acquisition.acq.nb_frames``.
@@ -115,7 +117,7 @@ class FrontParams(ParamsModel):
     @property
     def statistics_rois(self) -> list[list[float]]:
         """Regions of the statistics, as `with_statistics_rois` takes them; none if it is off."""
-        group = self.processing.get(_STATISTICS, {})
+        group = self.processing.get(STATISTICS, {})
         if not group.get("enabled"):
             return []
         rects = [
@@ -141,15 +143,15 @@ class FrontParams(ParamsModel):
         Raises:
             ParamError: something else, or this pipeline has no statistics.
         """
-        if _STATISTICS not in self.processing:
+        if STATISTICS not in self.processing:
             raise ParamError("this pipeline has no statistics", path=PROCESSING)
         listed = isinstance(rois, list) and all(isinstance(roi, list) for roi in rois)
         if not listed or any(len(roi) not in (4, 6) for roi in rois):
             raise ParamError(
                 "give a list of [x, y, width, height] and of [x, y, r1, r2, a1, a2]",
-                path="statistics_rois",
+                path=f"{PROCESSING}.{STATISTICS}",
             )
-        path = f"{PROCESSING}.{_STATISTICS}"
+        path = f"{PROCESSING}.{STATISTICS}"
         return self.changed(
             {
                 f"{path}.enabled": bool(rois),
@@ -192,7 +194,7 @@ def front_schema(model: type[FrontParams], pipelines: Sequence[PipelinePlugin]) 
     return json.dumps(schema, ensure_ascii=True, separators=(",", ":"))
 
 
-def checked_processing(tree: Mapping[str, Any]) -> dict[str, Any]:
+def checked_processing(tree: Mapping[str, Any], *, strict: bool = True) -> dict[str, Any]:
     """Processing parameters with all defaults.
 
     Raises:
@@ -207,7 +209,7 @@ def checked_processing(tree: Mapping[str, Any]) -> dict[str, Any]:
             path=f"{PROCESSING}.{CLASS_NAME}",
         )
     plugin: PipelinePlugin = registry.load(registry.PIPELINES, name)
-    return plugin.params.from_tree(dict(tree), PROCESSING).to_tree()
+    return plugin.params.from_tree(dict(tree), PROCESSING, strict=strict).to_tree()
 
 
 def saving_group(processing: Mapping[str, Any]) -> str:

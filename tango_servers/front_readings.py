@@ -12,6 +12,7 @@ from tango.server import attribute
 
 from tango_servers.base import wire_text
 from tango_servers.errors import as_dev_failed
+from tango_servers.formats import READING
 from tango_servers.front_attributes import FrontAttributes
 from tango_servers.front_images import LARGEST
 from tango_servers.front_run import FrontRun
@@ -197,6 +198,7 @@ class FrontReadings(FrontAttributes):
         dtype="DevDouble",
         label="Progress",
         unit="%",
+        format=READING,
         min_value=0,
         max_value=100,
         doc="Frames of which it is known what became of them; 0 for an acquisition without end",
@@ -223,13 +225,21 @@ class FrontReadings(FrontAttributes):
         return self.current.last_image_ready if self.current else -1
 
     @attribute(
-        dtype="DevDouble", label="Rate", unit="frames/s", doc="Frames taken in the last seconds"
+        dtype="DevDouble",
+        label="Rate",
+        unit="frames/s",
+        format=READING,
+        doc="Frames taken in the last seconds",
     )
     def frame_rate(self) -> float:
         return self.current.progress.rate_hz if self.current else 0.0
 
     @attribute(
-        dtype="DevDouble", label="Data rate", unit="MB/s", doc="Bytes taken in the last seconds"
+        dtype="DevDouble",
+        label="Data rate",
+        unit="MB/s",
+        format=READING,
+        doc="Bytes taken in the last seconds",
     )
     def data_rate(self) -> float:
         return self.current.progress.rate_bytes_s / 1e6 if self.current else 0.0
@@ -238,6 +248,7 @@ class FrontReadings(FrontAttributes):
         dtype="DevDouble",
         label="Queues",
         unit="%",
+        format=READING,
         min_value=0,
         max_value=100,
         doc="Level of the fullest queue of all receivers",
@@ -249,6 +260,7 @@ class FrontReadings(FrontAttributes):
         dtype="DevDouble",
         label="Buffer memory",
         unit="%",
+        format=READING,
         min_value=0,
         max_value=100,
         doc="Frame buffers in use on the receiver that has least left",
@@ -260,6 +272,7 @@ class FrontReadings(FrontAttributes):
         dtype="DevDouble",
         label="Time to overrun",
         unit="s",
+        format=READING,
         doc="When the first queue will be full if it goes on like this; infinite if none grows",
     )
     def time_to_overrun(self) -> float:
@@ -286,6 +299,7 @@ class FrontReadings(FrontAttributes):
         max_dim_y=LARGEST,
         label="Live image",
         unit="ADU",
+        format=READING,
         doc="The newest frame (its image_band), at most ten times per second, reduced to "
         "image_max_size by leaving out pixels; invalid before the first",
     )

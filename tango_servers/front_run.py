@@ -133,6 +133,11 @@ class FrontRun:
         """What the outputs made: files, or addresses."""
         return [name for one in self._outputs() for name in one.results()]
 
+    def last_notes(self) -> dict[str, Any]:
+        """The newest value of each note, as strict JSON can hold it."""
+        last = self._run.notes.last() if self._run is not None else {}
+        return {name: {**one, "value": _strict(one["value"])} for name, one in last.items()}
+
     def troubles(self) -> list[str]:
         """What does not work at present."""
         return [one.trouble for one in self._outputs() if one.trouble]
@@ -199,3 +204,10 @@ class FrontRun:
 
     def _outputs(self) -> tuple[OutputThread, ...]:
         return self._run.outputs.threads if self._run is not None else ()
+
+
+def _strict(value: Any) -> Any:
+    """The same for strict JSON, which has no infinity and no not-a-number."""
+    if isinstance(value, list):
+        return [_strict(one) for one in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value

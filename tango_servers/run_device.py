@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import enum
 import json
-import math
 from typing import Any
 
 import numpy as np
@@ -27,6 +26,7 @@ from lima2_core.system.notes import add_from_tree
 from lima2_core.system.run import SystemRun
 from tango_servers.base import text_of, wire_text
 from tango_servers.errors import as_dev_failed
+from tango_servers.formats import READING
 from tango_servers.front_run import FrontRun
 from tango_servers.process import PROCESS
 
@@ -85,13 +85,6 @@ def ledger_answer(run: SystemRun, source: str, first: int, last: int) -> tuple[s
 def note_answer(front_run: FrontRun, text: str) -> float:
     """Attach a value to a run; when it came, seconds since 1970."""
     return add_from_tree(front_run.run.notes, json_tree(text_of(text)))
-
-
-def _strict(value: Any) -> Any:
-    """The same for strict JSON, which has no infinity and no not-a-number."""
-    if isinstance(value, list):
-        return [_strict(one) for one in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 class Lima2Run(Device):
@@ -205,13 +198,21 @@ class Lima2Run(Device):
         return json.dumps({**tree, "percent": now.percent})
 
     @attribute(
-        dtype="DevDouble", label="Rate", unit="frames/s", doc="Frames taken in the last seconds"
+        dtype="DevDouble",
+        label="Rate",
+        unit="frames/s",
+        format=READING,
+        doc="Frames taken in the last seconds",
     )
     def frame_rate(self) -> float:
         return self.front_run.progress.rate_hz
 
     @attribute(
-        dtype="DevDouble", label="Data rate", unit="MB/s", doc="Bytes taken in the last seconds"
+        dtype="DevDouble",
+        label="Data rate",
+        unit="MB/s",
+        format=READING,
+        doc="Bytes taken in the last seconds",
     )
     def data_rate(self) -> float:
         return self.front_run.progress.rate_bytes_s / 1e6
@@ -255,10 +256,7 @@ class Lima2Run(Device):
         "time (seconds since 1970), and how many there are",
     )
     def notes(self) -> str:
-        last = self.front_run.run.notes.last() if self.front_run.there else {}
-        return json.dumps(
-            {name: {**one, "value": _strict(one["value"])} for name, one in last.items()}
-        )
+        return json.dumps(self.front_run.last_notes())
 
     @command(
         dtype_in=str,

@@ -84,6 +84,8 @@ class FrontRig:
             acq_expo_time=0.001,
             latency_time=0.0,
             image_roi=SMALL,
+            image_max_size=512,
+            image_band=0,
             **values,
         )
 

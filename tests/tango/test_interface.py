@@ -4,6 +4,11 @@ import pytest
 import tango
 from tango import AttrDataFormat, AttrWriteType, CmdArgType
 
+from lima2_core import registry
+from tango_servers.main import _device_class
+from tango_servers.processing_device import processing_class
+from tango_servers.run_device import Lima2Run
+
 READ, WRITE = AttrWriteType.READ, AttrWriteType.READ_WRITE
 STRING, LONG64, ENUM = CmdArgType.DevString, CmdArgType.DevLong64, CmdArgType.DevEnum
 BOOLEAN, VOID, ENCODED = CmdArgType.DevBoolean, CmdArgType.DevVoid, CmdArgType.DevEncoded
@@ -21,6 +26,8 @@ NUMBERS = {
     CmdArgType.DevULong64,
     CmdArgType.DevUChar,
 }
+
+FLOATS = {CmdArgType.DevFloat, CmdArgType.DevDouble}
 
 CONTROL_ATTRIBUTES = {
     "acq_state": (ENUM, READ),
@@ -157,6 +164,43 @@ def test_every_attribute_says_what_it_is_and_every_number_has_a_unit(one_of_each
     assert [name for name, item in own.items() if item.description in ("", "No description")] == []
     numbers = [item for item in own.values() if item.data_type in NUMBERS]
     assert [item.name for item in numbers if item.unit == ""] == []
+
+
+DEVICE_CLASSES = [
+    *(
+        _device_class(f"Lima{camera}{part}")
+        for camera in registry.names(registry.CAMERAS)
+        for part in ("Control", "Receiver")
+    ),
+    *(
+        processing_class(registry.load(registry.PIPELINES, name))
+        for name in registry.names(registry.PIPELINES)
+    ),
+    Lima2Run,
+]
+
+
+@pytest.mark.parametrize("device_class", DEVICE_CLASSES, ids=lambda made: made.__name__)
+def test_attributes_of_every_class_have_label_doc_unit_and_a_format_that_shows_small_numbers(
+    device_class,
+):
+    told = {name: item._kwargs for name, item in device_class.TangoClassClass.attr_list.items()}
+    kinds = {name: item.attr_type for name, item in device_class.TangoClassClass.attr_list.items()}
+
+    assert [name for name, about in told.items() if not about.get("label")] == []
+    assert [name for name, about in told.items() if not about.get("doc")] == []
+    numbers = {name: told[name] for name, kind in kinds.items() if kind in NUMBERS}
+    assert [name for name, about in numbers.items() if not about.get("unit")] == []
+    for name in (name for name, kind in kinds.items() if kind in FLOATS):
+        # That of Tango is %6.2f, by which 100 us are 0.00 s.
+        assert float(told[name].get("format", "%6.2f") % 1.25e-4) == 1.25e-4, name
+
+
+def test_small_times_are_shown_on_every_device(one_of_each):
+    for device in one_of_each.values():
+        floats = [item for item in attributes(device).values() if item.data_type in FLOATS]
+        assert [item.name for item in floats if item.format == "%6.2f"] == []
+    assert attributes(one_of_each["LimaSimulatorControl"])["acq_expo_time"].format == "%.9g"
 
 
 def test_states_and_log_levels_are_enumerations_in_the_order_of_the_contract(one_of_each):

@@ -9,7 +9,7 @@ from pydantic import Field, model_validator
 
 from lima2_core.camera.params import AcquisitionParams
 from lima2_core.errors import Lima2Error, ParamError
-from lima2_core.schema import ParamsModel, json_schema, json_tree, quantity, schema_text
+from lima2_core.schema import ParamsModel, json_schema, json_tree, json_value, quantity, schema_text
 
 
 class Colour(enum.StrEnum):
@@ -116,6 +116,44 @@ def test_what_is_no_json_is_refused(text):
 def test_what_is_no_object_is_refused(text, kind):
     with pytest.raises(ParamError, match=f"expected an object, not {kind}"):
         json_tree(text)
+
+
+@pytest.mark.parametrize(
+    "text", ["[" * 100_000, '{"a": ' * 65 + "1" + "}" * 65, "[" * 900 + "]" * 900]
+)
+def test_what_is_nested_without_end_is_refused(text):
+    with pytest.raises(ParamError, match="nested deeper than 64 levels"):
+        json_value(text)
+
+
+def test_what_has_as_many_levels_as_it_may_is_read():
+    value = json_value("[" * 64 + "]" * 64)
+
+    for _ in range(63):
+        (value,) = value
+    assert value == []
+
+
+def test_a_number_with_too_many_digits_is_refused():
+    with pytest.raises(ParamError, match="no JSON text"):
+        json_value("9" * 5000)
+
+
+@pytest.mark.parametrize("tree", [{"factor": "2"}, {"factor": True}])
+def test_values_of_another_type_are_refused_where_types_are_strict(tree):
+    ExampleParams.from_tree(tree)
+
+    with pytest.raises(ParamError, match="valid number") as refused:
+        ExampleParams.from_tree(tree, "here", strict=True)
+    assert refused.value.path == "here.factor"
+
+
+def test_text_that_cannot_be_written_is_refused_without_repeating_everything():
+    tree = {"sample": "\ud800", "more": "x" * 1000}
+
+    with pytest.raises(ParamError) as refused:
+        ExampleParams.from_tree(tree, strict=True)
+    assert len(str(refused.value)) < 200
 
 
 def test_an_error_of_a_parameter_is_one_of_ours_and_a_value_error():
