@@ -245,7 +245,7 @@ class Coordinator:
                 lambda run: self._mailbox.post(partial(self._check, run)),
             )
             run.outputs = Outputs(self._outputs(), run.view, partial(self._note_output, run))
-            run.check_outputs()
+            run.check_outputs(self._runs.living)
             return run
         except BaseException:
             for member in members:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -29,6 +29,7 @@ from lima2_core.system.ports import (
     RunOrder,
     UnreachableError,
 )
+from lima2_core.system.targets import refuse_shared_files
 
 log = logging.getLogger(__name__)
 
@@ -175,13 +176,14 @@ class SystemRun:
         with self._lock:
             self.broken_off = True
 
-    def check_outputs(self) -> None:
-        """Give up the run if one of its outputs refuses it.
+    def check_outputs(self, others: Iterable[SystemRun]) -> None:
+        """Give up the run if one of its outputs refuses it, or it would write what others do.
 
         Raises:
-            ParamError: one does.
+            ParamError: it is given up.
         """
         try:
+            refuse_shared_files(self.view, (other.view for other in others))
             self.outputs.check()
         except ParamError:
             self.discard()

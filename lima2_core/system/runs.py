@@ -37,6 +37,11 @@ class Runs:
         return tuple(self._runs.copy())
 
     @property
+    def living(self) -> Sequence[SystemRun]:
+        """Those that have not ended."""
+        return [run for run in self.all if run.phase not in _ENDED]
+
+    @property
     def surplus(self) -> Sequence[SystemRun]:
         """Those that have ended, without the newest, which are kept."""
         return [run for run in self.all if run.phase in _ENDED][:-RUNS_KEPT]

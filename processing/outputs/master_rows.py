@@ -1,9 +1,7 @@
-"""The files of receivers, seen from outside: whether they are complete, what survived a crash."""
+"""The files of receivers, seen from outside: what survived a crash."""
 
 from __future__ import annotations
 
-import errno
-import fcntl
 import logging
 from pathlib import Path
 from typing import Any
@@ -17,22 +15,6 @@ from lima2_core.flow.pipeline import SavedFiles
 from processing.outputs.master_plan import receiver_file
 
 log = logging.getLogger(__name__)
-
-_HELD = (errno.EAGAIN, errno.EACCES)
-
-
-def is_complete(path: Path) -> bool:
-    """Whether a file is there and nobody writes to it: only then others can open it."""
-    try:
-        with path.open("rb") as file:
-            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except FileNotFoundError:
-        return False
-    except OSError as error:
-        # A file system without locks keeps nobody out.
-        return error.errno not in _HELD
-    return True
-
 
 def readable_rows(files: SavedFiles, flushed: int) -> int:
     """Rows that can be read from the files of a receiver that died or was stopped; gaps count.

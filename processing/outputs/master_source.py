@@ -192,7 +192,7 @@ class SourceMaster:
 
     def _incomplete(self, files: set[tuple[int, int]]) -> set[tuple[int, int]]:
         """Those of some files of receivers that are not complete, as far as it was looked."""
-        from processing.outputs.master_rows import is_complete
+        from processing.file_locks import is_complete
 
         left = files - self._complete
         for receiver, file in tuple(left):

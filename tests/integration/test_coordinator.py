@@ -381,6 +381,30 @@ def test_a_deferred_batch_is_processed_when_it_is_asked_for(system, tmp_path):
         check_files(run.view.saved["frame"], 10 + number)
 
 
+def test_files_of_a_run_that_has_not_ended_are_nobody_elses(system, tmp_path):
+    """No file of it is there yet, so that only its parameters tell."""
+    folder, link = tmp_path / "data", tmp_path / "link"
+    folder.mkdir()
+    link.symlink_to(folder)
+    order = acquisition(6, det=pattern(), saving=saving(folder), deferred=True)
+    first = system.coordinator.prepare(order)
+    system.coordinator.start()
+    assert comes_to(first, Phase.DRAINING)
+    assert eventually(lambda: system.coordinator.state is AcqState.IDLE)
+
+    for named in (folder, link):
+        with pytest.raises(ParamError, match=f"run {first.acq_id} still writes files") as refused:
+            system.coordinator.prepare(acquisition(4, saving=saving(named)))
+        assert refused.value.path == "processing.saving.filename_prefix"
+    other = system.begin(acquisition(3, saving=saving(folder, filename_prefix="other")))
+    assert comes_to(other, Phase.DONE)
+    system.coordinator.process(first.acq_id)
+    assert comes_to(first, Phase.DONE)
+    check_files(first.view.saved["frame"], 6)
+
+    assert comes_to(system.begin(acquisition(4, saving=saving(link))), Phase.DONE)
+
+
 def test_a_deferred_run_that_is_discarded_at_its_end_is_processed_all_the_same(system):
     run = system.begin(acquisition(6, deferred=True))
     assert comes_to(run, Phase.DRAINING)

@@ -16,7 +16,7 @@ from lima2_core.flow.sink import Row
 from lima2_core.ids import AcqId
 from lima2_core.testing.fake_camera import FIELDS, told_of
 from processing.codecs import CODECS
-from processing.outputs.master_rows import is_complete
+from processing.file_locks import is_complete
 from processing.saving import FileMetadata, SavingParams
 from processing.sinks.hdf5_rows import FLUSH_PERIOD_S
 from processing.sinks.hdf5_sparse import SparseSink

@@ -2,6 +2,7 @@ import os
 import shutil
 from types import SimpleNamespace
 
+import h5py
 import pytest
 
 from lima2_core.errors import ParamError
@@ -188,3 +189,16 @@ def test_files_of_an_earlier_run_are_accepted_and_left_alone_by_the_check_with_o
     params(base_path=str(tmp_path), file_exists_policy="overwrite").check("saving")
 
     assert old.exists()
+
+
+@pytest.mark.parametrize("policy", ["abort", "overwrite"])
+def test_files_that_are_being_written_are_nobody_elses(tmp_path, policy):
+    saving = params(base_path=str(tmp_path), file_exists_policy=policy)
+    with h5py.File(saving.path(0), "w"):
+        assert refusal(saving).path == "saving.filename_prefix"
+        with pytest.raises(ParamError, match=r"is being written; wait for the end of that run"):
+            saving.check("saving")
+
+    # Once it is complete the policy decides.
+    if policy == "overwrite":
+        saving.check("saving")
