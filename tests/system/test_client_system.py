@@ -310,6 +310,62 @@ def test_acquire_saves_tells_the_verdict_and_validate_agrees(site, tmp_path, cap
     assert "need bad_1_00000.h5: it does not exist" in capsys.readouterr().out
 
 
+def test_an_acquisition_that_another_client_stops_is_not_called_complete(site, lima, tmp_path):
+    words = ("--defaults", "--frames", 3000, "--exposure", 0.01, "--save", tmp_path)
+    roi = ("--set", f"acquisition.img.roi={json.dumps(SMALL)}")
+    with site.running("acquire", site.device, *words, *roi) as process:
+        uuid = process.stdout.readline().split()[1]
+        run = lima.run(uuid)
+        assert isinstance(next(run.frames(timeout_s=10)), Frame)
+
+        lima.stop()
+        out, _ = process.communicate(timeout=20)
+
+    assert process.returncode == 1
+    assert re.search(r"^stopped: \d+ of 3000 frames are valid; \d+ never sent$", out, re.M)
+    assert out.splitlines()[-1] == str(run.master_file)
+    assert sum(run.counts.values()) == 3000
+    assert run.counts == run.ledger.counts
+
+
+def test_an_acquisition_with_an_end_that_is_ended_from_the_keyboard_has_the_code_for_that(site):
+    words = ("--defaults", "--frames", 3000, "--exposure", 0.01)
+    roi = ("--set", f"acquisition.img.roi={json.dumps(SMALL)}")
+    with site.running("acquire", site.device, *words, *roi) as process:
+        assert process.stdout.readline().startswith("run ")
+        process.send_signal(signal.SIGINT)
+        out, _ = process.communicate(timeout=20)
+
+    assert process.returncode == 130
+    assert "never sent" in out
+
+
+def test_another_pipeline_is_acquired_with_its_parameters_in_any_order(site, lima):
+    failing = {
+        "processing.failed_on_prepare": True,
+        "processing.class_name": "LimaProcessingFailing",
+    }
+    with pytest.raises(ParamError, match="Prepare was to fail"):
+        lima.acquire(failing, nb_frames=3)
+
+    run = lima.acquire({"processing.class_name": "LimaProcessingFailing"}, nb_frames=3)
+
+    lima.prepare()  # the server keeps the pipeline that was used last
+    assert run.complete
+    assert run.parameters["processing"]["class_name"] == "LimaProcessingFailing"
+
+
+def test_a_run_that_another_client_has_replaced_is_not_started(lima, site):
+    mine = lima.prepare()
+    others = site.client().prepare()
+
+    with pytest.raises(StateError, match="was given up"):
+        lima.start(mine)
+    assert lima.state == "prepared"
+    lima.start(others)
+    assert others.wait(10).complete
+
+
 def test_an_acquisition_is_started_and_left_alone(site, capsys):
     words = ("--defaults", "--frames", "2", "--exposure", "0.01", "--no-wait")
 
