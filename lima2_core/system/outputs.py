@@ -78,6 +78,8 @@ class RunView:
     """Frames of the detector in one frame of a source, or in one entry of a stream."""
     expected_of: Callable[[str], int | None] = field(default=lambda name: None)
     """Frames of a source, or frames that give records to a stream; None if not known."""
+    causes: Callable[[], Sequence[str]] = tuple
+    """What went wrong so far, in sentences."""
     notes: Callable[[], Mapping[str, NoteSeries]] = dict
     """What clients have attached to it so far, by name; all of it once it is finished."""
 

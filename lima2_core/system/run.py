@@ -362,6 +362,7 @@ class SystemRun:
             started_wall_s=lambda: times.started_wall_s,
             finished=partial(_finished, self._phase),
             verdict=partial(_verdict, self.ledger, self.causes),
+            causes=partial(tuple, self.causes),
             accessible=partial(_accessible, self._books, self.members),
             depth_of=self.layout.depth_of,
             expected_of=self._books.expected_of,

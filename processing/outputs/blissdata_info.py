@@ -66,9 +66,10 @@ def ending(run: RunView, corrected: Sequence[tuple[int, int]]) -> dict[str, Any]
     """
     summary = run.ledger.summary()
     counts = {code.name.lower(): count for code, count in summary.counts.items() if count}
-    if any(summary.counts.get(code) for code in _FAULTS):
+    cut_short = bool(summary.counts.get(Validity.NEVER_SENT))
+    if any(summary.counts.get(code) for code in _FAULTS) or (cut_short and run.causes()):
         reason = "FAILURE"
-    elif summary.counts.get(Validity.NEVER_SENT):
+    elif cut_short:
         reason = "USER_ABORT"
     else:
         reason = "SUCCESS"

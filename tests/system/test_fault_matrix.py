@@ -221,6 +221,7 @@ def test_a_fault_leads_to_rest_with_its_cause_and_the_next_run_works(lab, fault,
             assert len(valid) > 20
         if isinstance(fault, Dying):
             assert run.counts()["never_sent"] == nb_frames - len(valid) == nb_frames // 2
+            assert lab.scan(id_of(run)).info["end_reason"] == "FAILURE"
     fault.heal()
     following = lab.quick(fault.folder)
     if isinstance(fault, RedisDown):

@@ -195,16 +195,17 @@ def test_parameters_that_are_too_large_are_left_out_and_this_is_said():
 
 
 @pytest.mark.parametrize(
-    ("code", "reason"),
+    ("code", "causes", "reason"),
     [
-        (Validity.VALID, "SUCCESS"),
-        (Validity.DROPPED, "SUCCESS"),
-        (Validity.RECEIVER_LOST, "FAILURE"),
-        (Validity.NEVER_SENT, "USER_ABORT"),
+        (Validity.VALID, (), "SUCCESS"),
+        (Validity.DROPPED, (), "SUCCESS"),
+        (Validity.RECEIVER_LOST, ("r0 died",), "FAILURE"),
+        (Validity.NEVER_SENT, (), "USER_ABORT"),
+        (Validity.NEVER_SENT, ("the detector died",), "FAILURE"),
     ],
 )
-def test_the_reason_of_the_end_follows_from_the_ledger(code, reason):
-    run = Run(expected=2)
+def test_the_reason_of_the_end_follows_from_the_ledger_and_what_went_wrong(code, causes, reason):
+    run = Run(expected=2, causes=lambda: causes)
     run.take(0)
     run.take(1, code=code)
 
