@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import re
 from bisect import bisect_right
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -20,6 +21,9 @@ from numpy.typing import NDArray
 
 from client.errors import ClientError, NotAvailableError, StorageError
 from client.frames import THERE, Frame, Gap, Hits, Validity
+
+_PART_OF_MASTER = re.compile(r"(.+)_(?:master|\d+)_\d{5,}\.h5")
+"""Files behind an index, by the name of which theirs begin."""
 
 HDF5_ERRORS = (OSError, RuntimeError, ValueError, LookupError)
 """What h5py raises about files that are missing, locked or broken."""
@@ -42,6 +46,12 @@ class Segment:
         return self.dataset.rpartition("/")[2]
 
 
+class NoMasterError(StorageError):
+    """A file can be read, and is no master file; the message tells what it is, if that is known."""
+
+    remedy = "The frames of a run are shown by its index file, ..._master.h5."
+
+
 class MasterFile:
     """The frames of one source of a run; a context manager.
 
@@ -49,7 +59,8 @@ class MasterFile:
         path: of the index file, ``..._master.h5``.
 
     Raises:
-        StorageError: it cannot be opened, or is no master file.
+        StorageError: it cannot be opened.
+        NoMasterError: it is no master file.
         ClientError: h5py is not installed.
 
     Threads: by one at a time.
@@ -67,12 +78,17 @@ class MasterFile:
         try:
             self.entry = self._file[self._file.attrs["default"]]
             self.detector = detector_of(self._file)
+            if "segments" not in self.detector:
+                raise _no_master(path, self.detector)
             self.segments = self._segments()
             self.final = "validity" in self.detector
             """Whether it was written at the end of the run."""
         except HDF5_ERRORS as error:
             self._file.close()
-            raise StorageError(f"{path} is no master file: {error}", file=str(path)) from error
+            raise NoMasterError(f"{path} is no master file: {error}", file=str(path)) from error
+        except NoMasterError:
+            self._file.close()
+            raise
 
     def __enter__(self) -> Self:
         return self
@@ -236,6 +252,23 @@ class SavedFrames:
         if self._master is not None:
             self._master.close()
             self._master = None
+
+
+def _no_master(path: Path, detector: Any) -> NoMasterError:
+    """What to say of a file that has a detector, but no segments."""
+    if "row" in detector:
+        kind = "one segment of a master file"
+    elif "validity" in detector:
+        kind = "the file of one receiver, not a master file"
+    else:
+        return NoMasterError(f"{path} is no master file", file=str(path))
+    told = _PART_OF_MASTER.fullmatch(path.name)
+    index = path.with_name(f"{told[1]}_master.h5") if told else None
+    if index is not None and index.exists():
+        where = f"the index is {index}"
+    else:
+        where = "there is no index beside it" + (f" ({index.name})" if index is not None else "")
+    return NoMasterError(f"{path} is {kind}; {where}", file=str(path))
 
 
 def _is_hits(data: Any) -> bool:

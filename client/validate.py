@@ -17,6 +17,8 @@ from numpy.typing import NDArray
 from client.files import HDF5_ERRORS, MasterFile, Segment
 from client.frames import NOT_LOST, THERE, Validity
 from client.validate_hits import followed_hits, read_hits, whole_hits
+from client.validate_mapped import mapped_fields, mapped_images, told_by_receivers
+from client.validate_places import Table
 from client.validate_sources import Anomaly, Sources, ranges, text_of
 
 _TABLES = ("frame_idx", "validity", "receiver", "row")
@@ -58,8 +60,8 @@ def validate(path: Path, *, pixels: bool = True) -> Report:
         sources = Sources(uuid)
         for segment in master.segments:
             anomalies += _segment(master, segment, sources, uuid, pixels=pixels)
-        if pixels and master.final:
-            anomalies += _whole(master)
+        if master.final:
+            anomalies += _whole(master, sources, pixels=pixels)
         verdict = str(master.entry["ledger"].attrs.get("verdict", ""))
         there = int(np.count_nonzero(np.isin(codes, THERE)))
         return Report(
@@ -134,24 +136,38 @@ def _counts(where: str, entry: Any, codes: NDArray[np.uint8]) -> Iterator[Anomal
         yield Anomaly(where, f"there are frames with codes that mean nothing: {unknown}")
 
 
-def _whole(master: MasterFile) -> Iterator[Anomaly]:
-    """The dataset over all frames, if there is one: it shows what the segments show."""
-    name = master.segments[0].dataset if master.segments else ""
-    dataset = name.rpartition("/")[2]
-    if not dataset or dataset not in master.detector:
+def _whole(master: MasterFile, sources: Sources, *, pixels: bool) -> Iterator[Anomaly]:
+    """What the index shows of all frames, if it does: the same as the segments."""
+    first = master.segments[0] if master.segments else None
+    if first is None or first.name not in master.detector:
         return
-    where = f"{master.path.name}, {name}"
-    whole = master.detector[dataset]
-    if master.has_hits:
-        yield from whole_hits(where, master, whole)
-        return
-    if len(whole) != len(master):
-        yield Anomaly(where, f"it has {len(whole)} frames of {len(master)}")
-        return
+    where = f"{master.path.name}, {first.dataset}"
+    whole = master.detector[first.name]
+    try:
+        table = Table.of(master.detector, 0, master.path, first.path.name)
+        if master.has_hits:
+            yield from followed_hits(where, whole, table, sources, first.dataset)
+        else:
+            if len(whole) != len(master):
+                yield Anomaly(where, f"it has {len(whole)} frames of {len(master)}")
+                return
+            yield from mapped_images(where, master.detector, table, sources, first.dataset)
+        yield from mapped_fields(master.path.name, master.detector, table, sources, first.dataset)
+        if not pixels:
+            return
+        if master.has_hits:
+            yield from whole_hits(where, master, whole)
+        else:
+            yield from _same_images(where, master, whole)
+    except HDF5_ERRORS as error:
+        yield Anomaly(where, f"it cannot be read: {error}")
+
+
+def _same_images(where: str, master: MasterFile, whole: Any) -> Iterator[Anomaly]:
     wrong: list[int] = []
     for segment in master.segments:
         try:
-            data = master.segment(segment)[dataset]
+            data = master.segment(segment)[segment.name]
             for n in range(segment.length):
                 if not np.array_equal(whole[segment.first + n], data[n], equal_nan=_floats(data)):
                     wrong.append(segment.first + n)
@@ -190,18 +206,21 @@ def _segment(
         if master.final:
             yield from _same_tables(where, master.detector, detector, segment)
         data = detector[segment.name]
-        rows = np.asarray(detector["row"][()]).reshape(len(here), -1)
+        table = Table.of(detector, segment.first, segment.path, segment.path.name)
         if master.has_hits:
-            yield from followed_hits(where, data, np.asarray(shown), segment, sources)
-            if pixels:
-                yield from read_hits(where, data, segment.first)
-            return
-        if len(data) != segment.length:
-            yield Anomaly(where, f"it shows {len(data)} frames of {segment.length}")
-            return
-        yield from _followed(where, data, (rows >= 0).sum(axis=1), segment, sources)
-        yield from _fields(where, detector, here, segment.first)
-        if pixels:
+            yield from followed_hits(where, data, table, sources, segment.dataset)
+            yield from told_by_receivers(where, table, sources, f"{segment.dataset}/intensity")
+        else:
+            if len(data) != segment.length:
+                yield Anomaly(where, f"it shows {len(data)} frames of {segment.length}")
+                return
+            yield from mapped_images(where, detector, table, sources, segment.dataset, follow=True)
+            yield from told_by_receivers(where, table, sources, segment.dataset)
+            yield from _fields(where, detector, here, segment.first)
+        yield from mapped_fields(where, detector, table, sources, segment.dataset)
+        if pixels and master.has_hits:
+            yield from read_hits(where, data, segment.first)
+        elif pixels:
             yield from _pixels(where, data, here, segment.first)
     except HDF5_ERRORS as error:
         yield Anomaly(where, f"it cannot be read: {error}")
@@ -216,37 +235,6 @@ def _same_tables(where: str, index: Any, detector: Any, segment: Segment) -> Ite
         if not same.all():
             wrong = np.flatnonzero(~same) + segment.first
             yield Anomaly(where, f"{name} of frames {ranges(wrong)} is not that of the index")
-
-
-def _followed(
-    where: str, data: Any, parts: NDArray[Any], segment: Segment, sources: Sources
-) -> Iterator[Anomaly]:
-    """Every frame to the rows that it is read from.
-
-    Shapes: ``parts`` (frames,), how many rows that should be.
-    """
-    mapped = np.zeros(len(parts), np.int64)
-    wrong: dict[str, list[int]] = {}
-    for source in data.virtual_sources():
-        n = int(source.vspace.get_regular_hyperslab()[0][0])
-        row = int(source.src_space.get_regular_hyperslab()[0][0])
-        mapped[n] += 1
-        path = segment.path.parent / source.file_name
-        found = sources.look(path, source.dset_name)
-        if isinstance(found, str):
-            wrong.setdefault(f"need {path.name}: {found}", []).append(n)
-            continue
-        if row >= len(found.codes):
-            wrong.setdefault(f"need rows that {path.name} does not have", []).append(n)
-        elif found.codes[row] not in THERE:
-            wrong.setdefault(f"are not valid in {path.name}", []).append(n)
-        elif not found.written[row]:
-            wrong.setdefault(f"were never written to {path.name}", []).append(n)
-    for what, frames in wrong.items():
-        yield Anomaly(where, f"frames {ranges(np.unique(frames) + segment.first)} {what}")
-    if (mapped != parts).any():
-        wrong_frames = np.flatnonzero(mapped != parts) + segment.first
-        yield Anomaly(where, f"frames {ranges(wrong_frames)} lead to other rows than they have")
 
 
 def _pixels(where: str, data: Any, codes: NDArray[np.uint8], first: int) -> Iterator[Anomaly]:

@@ -28,13 +28,16 @@ class Anomaly:
 class Rows:
     """What is known of the rows of a file.
 
-    Shapes: ``codes``, ``written`` (rows,); ``pointers`` (rows + 1,), or (0,) of images.
+    Shapes: ``codes``, ``written`` (rows,); ``frame_idx`` (rows,), or (0,) if the file has none;
+    ``pointers`` (rows + 1,), or (0,) of images.
     """
 
     codes: NDArray[np.uint8]
     """Class of each row."""
     written: NDArray[np.bool_]
     """Whether it has data behind it."""
+    frame_idx: NDArray[np.int64]
+    """Index of each row in the acquisition."""
     pointers: NDArray[np.int64]
     """Where the hits of each row begin, and the last ones end."""
 
@@ -44,13 +47,13 @@ class Sources:
     """The files of receivers, each looked at once."""
 
     uuid: str
-    found: dict[Path, Rows | str] = field(default_factory=dict)
+    found: dict[tuple[Path, str], Rows | str] = field(default_factory=dict)
 
     def look(self, path: Path, dataset: str) -> Rows | str:
         """The rows of a file; or what is wrong with it."""
-        if path not in self.found:
-            self.found[path] = self._read(path, dataset)
-        return self.found[path]
+        if (path, dataset) not in self.found:
+            self.found[path, dataset] = self._read(path, dataset)
+        return self.found[path, dataset]
 
     def _read(self, path: Path, dataset: str) -> Rows | str:
         if not path.exists():
@@ -60,15 +63,17 @@ class Sources:
                 uuid = text_of(file[file.attrs["default"]], "entry_identifier_uuid")
                 if uuid != self.uuid:
                     return f"it belongs to another run ({uuid})"
-                codes = np.asarray(detector_of(file)["validity"][()], np.uint8)
+                detector = detector_of(file)
+                codes = np.asarray(detector["validity"][()], np.uint8)
+                idx = np.asarray(detector["frame_idx"][()] if "frame_idx" in detector else (), "i8")
                 parent = file[dataset].parent
                 if "frame_ptr" in parent:
                     pointers = np.asarray(parent["frame_ptr"][()], np.int64)
                     stored = min(_stored(parent[name]) for name in ("index", "intensity"))
                     written = (np.diff(pointers) >= 0) & (pointers[1:] <= stored)
                     # After a crash they go back to 0 behind the last row that was flushed.
-                    return Rows(codes, written, np.maximum.accumulate(pointers))
-                return Rows(codes, _written(file[dataset]), np.empty(0, np.int64))
+                    return Rows(codes, written, idx, np.maximum.accumulate(pointers))
+                return Rows(codes, _written(file[dataset]), idx, np.empty(0, np.int64))
         except HDF5_ERRORS as error:
             return f"it cannot be read ({error})"
 

@@ -161,6 +161,8 @@ def test_tables_of_index_and_segments_have_to_agree(parts):
     assert told(parts.index) == [
         "lima2_master.h5: frame_idx is wrong for frames 9",
         "lima2_master_00000.h5: row of frames 2 is not that of the index",
+        f"lima2_master.h5, {DATA}: frames 2 lead to other rows than they have "
+        "(frame 2: row 1 of lima2_0_00000.h5, not row 3 of receiver 0)",
     ]
 
 
@@ -214,6 +216,33 @@ def test_what_is_no_master_is_refused(tmp_path, content, capsys):
         file.attrs["default"] = "entry"
     with pytest.raises(StorageError, match="no master file"):
         validate(path)
+
+
+def test_a_file_of_one_receiver_is_called_so_and_the_index_named(parts, capsys):
+    path = parts.folder / "lima2_1_00000.h5"
+
+    assert main([str(path)]) == 1
+    told = capsys.readouterr().err
+    assert "is the file of one receiver, not a master file; the index is " in told
+    assert str(parts.index) in told
+    assert "rights" not in told
+    os.unlink(parts.index)
+    with pytest.raises(StorageError, match="there is no index beside it"):
+        validate(path)
+
+
+def test_a_segment_is_called_so_and_the_index_named(parts):
+    with pytest.raises(StorageError, match=r"one segment of a .* the index is .*lima2_master\.h5"):
+        validate(parts.segment(1))
+
+
+def test_a_detector_without_anything_is_no_master(tmp_path):
+    with h5py.File(tmp_path / "x.h5", "w") as file:
+        file.attrs["default"] = "entry"
+        file.create_group("entry").attrs["NX_class"] = "NXdetector"
+
+    with pytest.raises(StorageError, match=r"x\.h5 is no master file\. The frames of a run"):
+        validate(tmp_path / "x.h5")
 
 
 def test_frames_are_read_from_the_segments_of_a_master(parts):
