@@ -137,7 +137,8 @@ class MasterWriter:
             told = [files.collections.get(name, {}) for files in saved.files]
             _write_tree_surely(detector, name, _put_together(told))
         write_marks(detector, saved.files[0].marks, saved.spec.dtype)
-        _write_tree_surely(entry, "metadata", run.metadata)
+        # Nothing that a user gave shall be missing.
+        _write_tree_surely(entry, "metadata", run.metadata, none="")
         _write_tree_surely(
             entry,
             "acquisition",
@@ -282,10 +283,12 @@ def _put_together(told: Sequence[Mapping[str, object]]) -> Mapping[str, object]:
     return alike | ({"by_receiver": rest} if any(rest) else {})
 
 
-def _write_tree_surely(parent: h5py.Group, name: str, tree: Mapping[str, Any]) -> None:
+def _write_tree_surely(
+    parent: h5py.Group, name: str, tree: Mapping[str, Any], none: str | None = None
+) -> None:
     """A tree as groups and datasets; what HDF5 cannot take so stands there as JSON text."""
     try:
-        write_tree(make_group(parent, name, "NXcollection"), tree)
+        write_tree(make_group(parent, name, "NXcollection"), tree, none)
     except (TypeError, ValueError, OverflowError):
         del parent[name]
         text = json.dumps(tree, default=str, skipkeys=True)

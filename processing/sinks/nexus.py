@@ -27,11 +27,16 @@ def make_group(parent: h5py.Group, name: str, nx_class: str, default: str = "") 
     return group
 
 
-def write_tree(group: h5py.Group, tree: Mapping[str, object]) -> None:
+def write_tree(group: h5py.Group, tree: Mapping[str, object], none: str | None = None) -> None:
     """Dicts become groups, lists of numbers or of texts arrays, other lists numbered groups.
 
-    What is None is left out: HDF5 has no value for it. ``name@units`` and ``name@description`` are
-    texts about ``name``, and become its attributes.
+    Groups are NXcollections. ``name@units`` and ``name@description`` are texts about ``name``, and
+    become its attributes.
+
+    Args:
+        group: to write into.
+        tree: what to write.
+        none: what stands for None, as HDF5 has no value for it; None: it is left out.
 
     Raises:
         TypeError, ValueError, OverflowError: HDF5 has no type for a value.
@@ -45,9 +50,10 @@ def write_tree(group: h5py.Group, tree: Mapping[str, object]) -> None:
             array = _plain_array(value)
             value = dict(enumerate(value)) if array is None else array
         if isinstance(value, Mapping):
-            write_tree(group.create_group(name), {str(k): v for k, v in value.items()})
-        elif value is not None:
-            group[name] = value
+            below = make_group(group, name, "NXcollection")
+            write_tree(below, {str(k): v for k, v in value.items()}, none)
+        elif value is not None or none is not None:
+            group[name] = none if value is None else value
     for key in about:
         name, _, attribute = key.replace("/", "|").rpartition("@")
         group[name].attrs[attribute] = tree[key]

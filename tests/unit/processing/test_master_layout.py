@@ -106,6 +106,28 @@ def test_the_ledger_is_beside_the_frames(parts):
         assert file["entry_0000/end_time"].asstr()[()]
 
 
+def test_metadata_are_all_there_in_collections_and_none_is_an_empty_text(tmp_path):
+    metadata = {
+        "proposal": None,
+        "sample": {"name": None, "cell": [79.1, 79.1, 37.9], "steps": [{"ph": 7}, None, "dried"]},
+    }
+    parts = Parts(tmp_path, 1, expected=1, metadata=metadata)
+    parts.output.open(parts.run)
+    parts.deliver(0, 0)
+    parts.finish()
+
+    for path in (parts.index, parts.segment(0)):
+        with h5py.File(path) as file:
+            told = file["entry_0000/metadata"]
+            for name in ("proposal", "sample/name", "sample/steps/1"):
+                assert told[name].asstr()[()] == ""
+            assert told["sample/cell"][:].tolist() == [79.1, 79.1, 37.9]
+            assert told["sample/steps/0/ph"][()] == 7
+            assert told["sample/steps/2"].asstr()[()] == "dried"
+            for name in ("sample", "sample/steps", "sample/steps/0"):
+                assert told[name].attrs["NX_class"] == "NXcollection"
+
+
 def test_metadata_that_hdf5_cannot_take_does_not_cost_the_master(tmp_path):
     parts = Parts(tmp_path, expected=1, metadata={"value": object(), ".": 3})
     parts.output.open(parts.run)
@@ -171,7 +193,7 @@ def test_the_pattern_of_the_segments_leads_to_them(tmp_path):
 
 def test_a_run_that_saves_nothing_has_no_master():
     output = master.make({})
-    output.open(type("Run", (), {"saved": {}}))
+    output.open(type("Run", (), {"saved": {}, "processing": {}, "acq_id": "0b3e"}))
 
     output.update()
     output.finish()

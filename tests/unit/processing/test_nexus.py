@@ -40,6 +40,18 @@ def test_what_is_about_nothing_stands_for_itself(file, tree):
     assert not any(dict(item.attrs) for item in file.values())
 
 
+def test_groups_are_collections_and_none_is_left_out_or_stands_for_itself(file):
+    tree = {"a": {"b": None, "c": [{"d": 1}]}, "e": None}
+    for name, none in (("without", None), ("with", "")):
+        write_tree(file.create_group(name), tree, none)
+
+    assert set(file["without"]) == set(file["with"]) - {"e"} == {"a"}
+    assert set(file["without/a"]) == {"c"}
+    assert file["with/a/b"].asstr()[()] == file["with/e"].asstr()[()] == ""
+    for name in ("a", "a/c", "a/c/0"):
+        assert file["with"][name].attrs["NX_class"] == "NXcollection"
+
+
 def test_a_camera_is_told_with_its_units_and_left_as_it_is(file):
     detector = {
         "model": "x",
