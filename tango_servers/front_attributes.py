@@ -187,7 +187,7 @@ class FrontAttributes(ParamsDevice):
         "policy",
         "Fault policy",
         "What a run does about faults, as JSON: receiver_lost (abort, continue, mark), frame_lost "
-        "(fail, mark, tolerate), tolerated_fraction",
+        "(fail, mark, tolerate), tolerated_fraction, frame_partial (lost, accept)",
     )
     deferred_processing = everyday(
         "deferred",

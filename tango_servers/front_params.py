@@ -12,7 +12,7 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any, Self
 
-from pydantic import Field, create_model
+from pydantic import Field, create_model, field_validator
 
 from lima2_core import registry
 from lima2_core.camera.params import AcquisitionParams
@@ -43,6 +43,15 @@ class FrontParams(ParamsModel):
     """Whether frames are only collected until processAcq is called, or memory is needed."""
     metadata: dict[str, Any] = Field(default_factory=dict)
     """What the user wants to have with the data: a JSON object."""
+
+    @field_validator("metadata")
+    @classmethod
+    def _is_strict_json(cls, value: dict[str, Any]) -> dict[str, Any]:
+        try:
+            json.dumps(value, allow_nan=False)
+        except ValueError as error:
+            raise ValueError(f"must be what JSON can hold: {error}") from error
+        return value
 
     @classmethod
     def from_tree(cls, tree: dict[str, Any], where: str = "", *, strict: bool = True) -> Self:

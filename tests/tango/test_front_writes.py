@@ -57,6 +57,7 @@ def refusal(call):
         ("fault_policy", '{"frame_lost": "cry"}', "policy.frame_lost", "'tolerate'"),
         ("fault_policy", '{"tolerated_fraction": "0"}', "policy.tolerated_fraction", "not '0'"),
         ("user_metadata", "[1]", "metadata", "expected an object, not list"),
+        ("user_metadata", '{"a": [NaN]}', "metadata", "must be what JSON can hold"),
         ("user_metadata", "[" * 100_000, "metadata", "nested deeper than 64 levels"),
     ],
 )
