@@ -132,6 +132,10 @@ class EmulatorBackend(Backend):
         )
 
     def close(self) -> None:
+        self._end(_END_S)
+
+    def _end(self, patience_s: float) -> None:
+        """End the process: by itself, if it does so in time."""
         self._ready = False
         self._late_since_s = None
         if self._control is not None:
@@ -139,7 +143,7 @@ class EmulatorBackend(Backend):
             self._control = None
         if self._process is not None:
             try:
-                self._process.wait(_END_S)
+                self._process.wait(patience_s)
             except subprocess.TimeoutExpired:
                 self._process.kill()
                 self._process.wait()
@@ -249,7 +253,7 @@ class EmulatorBackend(Backend):
         try:
             return self._answer(to_do, _ANSWER_S)
         except TimeoutError as error:
-            self.close()  # a late answer would be taken for that of the next request
+            self._end(0.0)  # a late answer would be taken for that of the next request
             raise BusyError(
                 f"the emulated detector did not {to_do} within {_ANSWER_S:g} s"
             ) from error

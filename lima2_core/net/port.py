@@ -284,7 +284,7 @@ class Port:
         reason = self.failure() or self._missed_stop()
         if reason is None:
             return None
-        self._end_listener()
+        self._end_listener()  # so that it touches the table no more
         rest = Collector(self.layout, self._table, size=1)
         rest.arm(span, self._table.given)
         rest.close_open()
@@ -328,12 +328,20 @@ class Port:
         Raises:
             CameraError, BusyError: that fails, too.
         """
-        self._end_listener()
-        self._tell_done()
-        self._begin_process()
+        self.renew()
         self.wait_ready()
         if self._span is not None:
             self._order_start(self._span, resume=True)
+
+    def renew(self) -> None:
+        """Start another listener between two acquisitions, without waiting for it.
+
+        Raises:
+            CameraError: the system does not let it start.
+        """
+        self._end_listener()
+        self._tell_done()
+        self._begin_process()
 
     def _end_listener(self) -> None:
         if self._listener is not None:

@@ -178,7 +178,8 @@ class FrameReceiver:
         for port in self.ports:
             port.clear()
             if (reason := port.failure(at_rest=True)) is not None:
-                self._replace(port, reason)
+                log.warning("%s; it is replaced", reason)
+                port.renew()  # all that failed at once
         self._short = False
         self._supply()
         for port in self.ports:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import socket
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 import numpy as np
@@ -43,6 +43,7 @@ class Line:
         stride: distance of the frame numbers on this line.
         fields: header fields that do not change.
         keep_masks: note the mask of every frame, not only of incomplete ones.
+        pause: waits so many seconds, or less if nobody wants to wait any more.
     """
 
     def __init__(
@@ -54,8 +55,10 @@ class Line:
         fields: Mapping[str, int],
         *,
         keep_masks: bool = True,
+        pause: Callable[[float], None] = time.sleep,
     ) -> None:
         self.account = account
+        self._pause = pause
         self._keep_masks = keep_masks
         self._shape = shape
         self._stride = stride
@@ -176,7 +179,7 @@ class Line:
                 case FaultKind.SWAP:
                     self._send_good(number, place, packet)
                 case FaultKind.PAUSE:
-                    time.sleep(fault.amount * 1e-3)
+                    self._pause(fault.amount * 1e-3)
                     self._send_good(number, place, packet)
 
     def _foreign(self, place: int) -> bytes:

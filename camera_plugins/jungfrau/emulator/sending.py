@@ -92,6 +92,7 @@ class Emulator:
         tell: Callable[[int], None] = lambda exposed: None,
     ) -> None:
         self._tell = tell
+        self._stop: Callable[[], bool] = lambda: False
         self._config = config
         self._images = images
         self._lines: list[list[Line]] = []
@@ -125,7 +126,15 @@ class Emulator:
         }
         account = LineAccount(module, port, entry, shape.packets)
         stride = len(config.destinations)
-        return Line(shape, address, account, stride, fields, keep_masks=config.keep_masks)
+        return Line(
+            shape,
+            address,
+            account,
+            stride,
+            fields,
+            keep_masks=config.keep_masks,
+            pause=self._pause,
+        )
 
     def run(self, stop: Callable[[], bool] = lambda: False) -> Account:
         """Send all frames; ``stop`` is asked before each one. Closes the sockets."""
@@ -138,8 +147,9 @@ class Emulator:
     def burst(self, frames: int, stop: Callable[[], bool] = lambda: False) -> None:
         """Expose and send so many frames, the first one at once.
 
-        ``stop`` is asked before each, and again and again while a long exposure lasts.
+        ``stop`` is asked before each, and again and again while a long exposure or pause lasts.
         """
+        self._stop = stop
         now_s = time.perf_counter()
         self._start_s = self._start_s or now_s
         begun_s = now_s - self._start_s
@@ -181,6 +191,15 @@ class Emulator:
             image = shape.part_of(self._images(index, module))
             faults = config.faults.of_frame(module, port, index, shape.packets)
             line.send(config.first_frame + index, image, faults, fields)
+
+    def _pause(self, duration_s: float) -> None:
+        """Send nothing for a while; after a stop the rest of the frame comes at once."""
+        until_s = time.perf_counter() + duration_s
+        while (left_s := until_s - time.perf_counter()) > _NAP_S:
+            if self._stop():
+                return
+            time.sleep(_NAP_S / 2)
+        time.sleep(max(0.0, left_s))
 
     def _wait_until(self, then_s: float, stop: Callable[[], bool]) -> bool:
         """Sleep, and spin for the last bit; False if a stop came first."""

@@ -213,6 +213,19 @@ def test_a_stop_takes_effect_in_the_middle_of_a_long_exposure(make_sockets):
     assert (account.frames, exposed) == (0, [])
 
 
+def test_a_stop_takes_effect_in_the_middle_of_a_long_pause_and_the_frame_is_whole(make_sockets):
+    sockets = make_sockets()
+    asked = []
+    faults = Faults([FaultRule(FaultKind.PAUSE, frame=1, packet=1, amount=60_000)])
+    config = EmulatorConfig(destinations=(sockets.addresses,), rows=ROWS, frames=9, faults=faults)
+
+    account = Emulator(config, numbered_images).run(lambda: asked.append(1) or len(asked) > 4)
+
+    assert account.seconds < 5
+    assert account.frames == 2
+    assert len(sockets.packets()) == 2 * PACKETS
+
+
 def test_nobody_listening_does_not_stop_the_emulator():
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as gone:
         gone.bind(("127.0.0.1", 0))
