@@ -16,6 +16,7 @@ from processing.outputs.master_plan import receiver_file
 
 log = logging.getLogger(__name__)
 
+
 def readable_rows(files: SavedFiles, flushed: int) -> int:
     """Rows that can be read from the files of a receiver that died or was stopped; gaps count.
 
