@@ -88,13 +88,23 @@ class Panel(Qt.QWidget):
         return self._item(name).getModelValueObj().wvalue
 
     def write(self, name, value):
-        """Type a value and press enter."""
+        """Type a value and press enter, if the field takes it by now; whether it does."""
         widget = self._item(name).writeWidget(followCompact=True)
         widget.setText(value)
-        widget.writeValue(forceApply=True)
+        ready = widget.getValue() is not None
+        if ready:
+            widget.writeValue(forceApply=True)
+        return ready
 
     def _item(self, name):
         return self.form.getItemByIndex(ATTRIBUTES.index(name))
+
+
+def press_ok():
+    """Close the message that Taurus shows where it could not write yet: it waits for that."""
+    message = Qt.QApplication.activeModalWidget()
+    if message is not None:
+        message.close()
 
 
 def wait(app, condition, limit_s=LIMIT_S):
@@ -110,10 +120,13 @@ def main(control, screenshot):
     app = TaurusApplication(cmd_line_parser=None, app_name="panel")
     panel = Panel(control)
     panel.show()
+    timer = Qt.QTimer()
+    timer.timeout.connect(press_ok)
+    timer.start(200)
     filled = wait(app, lambda: all(panel.value(name) is not None for name in ATTRIBUTES))
     before = panel.shown("run_phase")
     for _ in range(TRIES):  # Taurus may still be learning what can be written
-        panel.write("acq_nb_frames", str(FRAMES))
+        wait(app, lambda: panel.write("acq_nb_frames", str(FRAMES)), RETRY_S)
         if wait(app, lambda: panel.shown("acq_nb_frames").startswith(str(FRAMES)), RETRY_S):
             break
     panel.button.click()

@@ -117,22 +117,28 @@ def test_a_receiver_that_dies_is_named_and_the_others_finish(front, servers):
 
 
 def test_without_the_parts_of_a_receiver_that_dies_statistics_go_on_coming(front, servers):
-    front.set(acq_nb_frames=600, acq_expo_time=0.002)
+    front.set(acq_nb_frames=1500, acq_expo_time=0.002)
     front.set(statistics_rois="[[0, 0, 48, 32], [4, 2, 30, 12]]")
     front.change({"acquisition.det.dispatch_mode": "partial_frame"})
     run = front.run(front.control.acquire())
-    wait_until(lambda: front.control.frames_received > 50, "some frames")
+    cursor = run.device.openCursor("roi_statistics")
+    seen = []
 
+    def some_records():
+        seen.append(run.read(cursor)[1])
+        return sum(map(len, seen)) > 2 * 50
+
+    wait_until(some_records, "records of both parts")
     servers.kill(SECOND)
-    run.wait_ended(1.2 + REST_S)
+    run.wait_ended(3 + REST_S)
 
     _, records = run.read(run.device.openCursor("roi_statistics"))
     records = records.reshape(-1, 2)
-    assert records["frame_idx"][:, 0].tolist() == list(range(600))
+    assert records["frame_idx"][:, 0].tolist() == list(range(1500))
     across, upper = np.isnan(records["sum"]).T
     last = int(across.argmax())
     assert last > 40
-    assert across.tolist() == [idx >= last for idx in range(600)]
+    assert across.tolist() == [idx >= last for idx in range(1500)]
     assert not upper.any()  # it is in the part of the other receiver
     servers.restart(SECOND)
 
