@@ -287,9 +287,11 @@ def _write_tree_surely(
     parent: h5py.Group, name: str, tree: Mapping[str, Any], none: str | None = None
 ) -> None:
     """A tree as groups and datasets; what HDF5 cannot take so stands there as JSON text."""
+    group = make_group(parent, name, "NXcollection")
     try:
-        write_tree(make_group(parent, name, "NXcollection"), tree, none)
-    except (TypeError, ValueError, OverflowError):
+        write_tree(group, tree, none)
+    # No medium can fail here, as the file is in memory: whatever HDF5 says is about the tree.
+    except (OSError, RuntimeError, TypeError, ValueError, OverflowError):
         del parent[name]
         text = json.dumps(tree, default=str, skipkeys=True)
         make_group(parent, name, "NXcollection")["json"] = text

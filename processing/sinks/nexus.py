@@ -39,20 +39,20 @@ def write_tree(group: h5py.Group, tree: Mapping[str, object], none: str | None =
         none: what stands for None, as HDF5 has no value for it; None: it is left out.
 
     Raises:
-        TypeError, ValueError, OverflowError: HDF5 has no type for a value.
+        TypeError, ValueError, OverflowError: HDF5 has no type for a value, or no name for a key.
     """
     about = [str(key) for key, value in tree.items() if _is_about(str(key), value, tree)]
     for key, value in tree.items():
-        name = str(key).replace("/", "|")
-        if key in about:
+        if key in about or (value is None and none is None):
             continue
+        name = _free_name(group, str(key))
         if isinstance(value, list | tuple):
             array = _plain_array(value)
             value = dict(enumerate(value)) if array is None else array
         if isinstance(value, Mapping):
             below = make_group(group, name, "NXcollection")
             write_tree(below, {str(k): v for k, v in value.items()}, none)
-        elif value is not None or none is not None:
+        else:
             group[name] = none if value is None else value
     for key in about:
         name, _, attribute = key.replace("/", "|").rpartition("@")
@@ -106,14 +106,31 @@ _LIMITS = {
 }
 
 
+def _free_name(group: h5py.Group, key: str) -> str:
+    """How the file calls what stands under ``key``.
+
+    Raises:
+        ValueError: HDF5 has no such names, or would cut them; or something is called so already.
+    """
+    name = key.replace("/", "|")
+    if name in ("", ".") or "\0" in name:
+        raise ValueError(f"{key!r} cannot be a name in HDF5 files; choose another key")
+    if name in group:
+        raise ValueError(
+            f"{key!r} and another key would both be {name!r} in HDF5 files; rename one of them"
+        )
+    return name
+
+
 def _is_about(key: str, value: object, tree: Mapping[str, object]) -> bool:
-    """Whether it is a text about another value of the tree."""
+    """Whether it is a text about another value of the tree, which is no such text itself."""
     name, _, attribute = key.rpartition("@")
     return (
         attribute in _ABOUT
         and tree.get(name) is not None
         and isinstance(value, str)
         and len(value) <= _LONGEST_ABOUT
+        and not _is_about(name, tree[name], tree)
     )
 
 

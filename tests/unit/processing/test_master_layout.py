@@ -1,5 +1,9 @@
 """What stands beside the frames of a master, and how readers find it."""
 
+import errno
+import json
+from pathlib import Path
+
 import h5py
 import numpy as np
 import pytest
@@ -9,8 +13,8 @@ from silx.io.nxdata import get_default
 from client.validate import validate
 from lima2_core import registry
 from lima2_core.data.frame import Validity
-from lima2_core.errors import ParamError
-from processing.outputs import master
+from lima2_core.errors import ParamError, StorageError
+from processing.outputs import master, master_writer
 from processing.outputs.master_plan import MasterFiles
 from tests.unit.processing.master_parts import DATA, DETECTOR, Parts, read
 
@@ -128,13 +132,59 @@ def test_metadata_are_all_there_in_collections_and_none_is_an_empty_text(tmp_pat
                 assert told[name].attrs["NX_class"] == "NXcollection"
 
 
-def test_metadata_that_hdf5_cannot_take_does_not_cost_the_master(tmp_path):
+@pytest.mark.parametrize(
+    "metadata",
+    [
+        {".": 3},
+        {"sample": {"a/b": 1, "a|b": 2}},
+        {"a\0b": 1, "a": 2},
+        {"mass": 1, "mass@units": "kg", "mass@units@units": "x", "": None},
+        {"count": 2**70},
+        {"text": "a\0b"},
+    ],
+)
+def test_metadata_that_hdf5_cannot_take_is_all_there_as_json(tmp_path, metadata):
+    parts = Parts(tmp_path, expected=1, metadata=metadata)
+    parts.output.open(parts.run)
+
+    parts.finish(1)
+
+    assert json.loads(read(parts.index, "entry_0000/metadata/json")) == metadata
+
+
+def test_what_json_cannot_take_either_does_not_cost_the_master(tmp_path):
     parts = Parts(tmp_path, expected=1, metadata={"value": object(), ".": 3})
     parts.output.open(parts.run)
 
     parts.finish(1)
 
     assert '".": 3' in read(parts.index, "entry_0000/metadata/json").decode()
+
+
+@pytest.mark.parametrize("error", [OSError, RuntimeError])
+def test_whatever_hdf5_says_of_a_tree_does_not_cost_the_master(tmp_path, monkeypatch, error):
+    def refuse(*_args):
+        raise error("no room for this in an object header")
+
+    monkeypatch.setattr(master_writer, "write_tree", refuse)
+    parts = Parts(tmp_path, expected=1, metadata={"sample": 3})
+    parts.output.open(parts.run)
+
+    parts.finish(1)
+
+    assert read(parts.index, "entry_0000/metadata/json") == b'{"sample": 3}'
+
+
+def test_a_full_disk_is_told_though_metadata_cannot_be_written_either(tmp_path, monkeypatch):
+    def full_disk(*_args):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    parts = Parts(tmp_path, expected=1, metadata={".": 3})
+    parts.output.open(parts.run)
+    monkeypatch.setattr(Path, "write_bytes", full_disk)
+
+    with pytest.raises(StorageError, match=r"could not be completed: .* No space left"):
+        parts.finish(1)
 
 
 def test_notes_are_logs_in_the_index_with_their_times_and_units(tmp_path):

@@ -40,6 +40,38 @@ def test_what_is_about_nothing_stands_for_itself(file, tree):
     assert not any(dict(item.attrs) for item in file.values())
 
 
+def test_a_text_about_a_text_about_a_value_stands_for_itself(file):
+    write_tree(file, {"warm": 1, "warm@units": "K", "warm@units@description": "as ever"})
+
+    assert set(file) == {"warm", "warm@units@description"}
+    assert dict(file["warm"].attrs) == {"units": "K"}
+
+
+@pytest.mark.parametrize(
+    "tree",
+    [
+        {"a/b": 1, "a|b": 2},
+        {"a/b": {}, "a|b": {}},
+        {1: 1, "1": 2},
+        {"": 1},
+        {".": 1},
+        {".": {}},
+        {"a\0b": 1},
+        {"a\0b": {"c": 1}},
+        {"deep": [{"a": 1}, {"a\0b": 1}]},
+    ],
+)
+def test_keys_that_cannot_be_names_are_refused_as_values_are(file, tree):
+    with pytest.raises(ValueError, match=r"HDF5 files; (choose|rename)"):
+        write_tree(file, tree)
+
+
+def test_what_is_left_out_needs_no_name(file):
+    write_tree(file, {"a/b": 1, "a|b": None, ".": None})
+
+    assert list(file) == ["a|b"]
+
+
 def test_groups_are_collections_and_none_is_left_out_or_stands_for_itself(file):
     tree = {"a": {"b": None, "c": [{"d": 1}]}, "e": None}
     for name, none in (("without", None), ("with", "")):
