@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from client.files import HDF5_ERRORS, MasterFile, hits_between
 from client.frames import THERE
-from client.validate_places import Led, Table
+from client.validate_places import Led, Table, source_names
 from client.validate_sources import Anomaly, Rows, Sources, ranges
 
 _COLUMNS = ("index", "intensity")
@@ -103,7 +103,7 @@ def _mappings(dataset: Any) -> list[tuple[str, int, int, int]]:
         target, _, _, block = one.vspace.get_regular_hyperslab()
         source = one.src_space.get_regular_hyperslab()[0]
         count = one.vspace.get_select_npoints() if block else 0
-        found.append((str(one.file_name), int(target[0]), int(source[0]), int(count)))
+        found.append((source_names(one)[0], int(target[0]), int(source[0]), int(count)))
     return sorted(found, key=lambda one: one[1])
 
 

@@ -176,9 +176,7 @@ class Mappings:
         for one in dataset.virtual_sources() if dataset.is_virtual else ():
             target = list(zip(*one.vspace.get_regular_hyperslab(), strict=True))
             source = list(zip(*one.src_space.get_regular_hyperslab(), strict=True))
-            # In names of mappings % begins a pattern.
-            name = (one.file_name.replace("%%", "%"), one.dset_name.replace("%%", "%").strip("/"))
-            file = files.setdefault(name, len(files))
+            file = files.setdefault(source_names(one), len(files))
             place = places.setdefault((_axes(target[1:]), _axes(source[1:])), len(places))
             pairs = zip(_selected(*target[0]), _selected(*source[0]), strict=True)
             found.extend((file, frame, row, place) for frame, row in pairs)
@@ -190,6 +188,13 @@ class Mappings:
         named = np.array([table.named(Path(name).name) for name, _ in self.files], np.int64)
         receiver, number = named.reshape(-1, 2)[self.file].T
         return Led(self.frame, receiver, number, self.row)
+
+
+def source_names(mapping: Any) -> tuple[str, str]:
+    """File and dataset that a mapping of a virtual dataset leads to."""
+    # In names of mappings % begins a pattern, and %% is the sign itself.
+    file, dataset = (one.replace("%%", "%") for one in (mapping.file_name, mapping.dset_name))
+    return file, dataset.strip("/")
 
 
 def _selected(start: int, step: int, count: int, block: int) -> range | list[int]:

@@ -54,6 +54,15 @@ def test_a_good_file_is_good_and_its_gap_is_counted(parts):
     assert (report.frames, report.valid, report.gaps) == (10, 9, 1)
 
 
+def test_names_with_a_percent_sign_are_found(tmp_path):
+    parts = filled(tmp_path, filename_prefix="at_50%_03d")
+    assert told(parts.index) == []
+    os.unlink(tmp_path / "at_50%_03d_0_00000.h5")
+
+    told_of_it = "at_50%_03d_master_00000.h5: frames 0, 2, 4 need at_50%_03d_0_00000.h5"
+    assert any(one.startswith(told_of_it) for one in told(parts.index))
+
+
 def test_hits_in_parts_are_followed_part_by_part(tmp_path):
     parts = HitsParts(tmp_path, 4, shape=(1, 20, 30), placements=quadrants(20, 30), expected=4)
     parts.output.open(parts.run)
