@@ -10,7 +10,7 @@ from typing import Any
 from lima2_core.data.frame import Frame
 from lima2_core.errors import NotAvailableError
 from lima2_core.ids import AcqId
-from lima2_core.state.system import Phase
+from lima2_core.state.system import ENDED, Phase
 from lima2_core.system.cursors import Cursors
 from lima2_core.system.images import frame_of, main_source
 from lima2_core.system.output_thread import OutputThread
@@ -20,7 +20,6 @@ from lima2_core.system.stuck import ActivityWatch, why_stuck
 from lima2_core.system.wire import spec_to_tree
 
 _FRESH_S = 0.05
-ENDED = (Phase.DONE, Phase.INCOMPLETE, Phase.DISCARDED)
 
 
 class FrontRun:

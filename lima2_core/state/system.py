@@ -2,6 +2,7 @@
 
 import enum
 from collections.abc import Mapping, Sequence
+from typing import Final
 
 from lima2_core.state.device import AcqState as S
 from lima2_core.state.machine import Machine
@@ -69,6 +70,10 @@ class Phase(enum.Enum):
     INCOMPLETE = "incomplete"
     """Ended, with frames missing beyond what the policy of the run allows."""
     DISCARDED = "discarded"
+
+
+ENDED: Final = frozenset({Phase.DONE, Phase.INCOMPLETE, Phase.DISCARDED})
+"""Phases that no run leaves."""
 
 
 class PhaseEvent(enum.Enum):

@@ -14,7 +14,7 @@ from lima2_core.data.frame import FrameSpec, Validity
 from lima2_core.errors import Lima2Error, ParamError, PartialFrameError
 from lima2_core.ids import AcqId
 from lima2_core.state.machine import Machine
-from lima2_core.state.system import Effect, Phase, PhaseEvent, phase_machine
+from lima2_core.state.system import ENDED, Effect, Phase, PhaseEvent, phase_machine
 from lima2_core.system.books import Books, left_open
 from lima2_core.system.layout import Layout, layout_of
 from lima2_core.system.ledger import Ledger
@@ -382,7 +382,7 @@ def _flushed(members: Sequence[Member], source: str, receiver: int) -> int:
 
 
 def _finished(phase: Machine[Phase, PhaseEvent, Effect]) -> bool:
-    return phase.state not in (Phase.PREPARED, Phase.RUNNING, Phase.DRAINING)
+    return phase.state is Phase.ENDING or phase.state in ENDED
 
 
 def _verdict(ledger: Ledger, causes: Sequence[str]) -> str:

@@ -7,13 +7,12 @@ from collections.abc import Sequence
 
 from lima2_core.errors import NotAvailableError
 from lima2_core.ids import AcqId
-from lima2_core.state.system import Phase
+from lima2_core.state.system import ENDED
 from lima2_core.system.output_thread import Outputs
 from lima2_core.system.run import SystemRun
 
 RUNS_KEPT = 3
 _IDS_KEPT = 100
-_ENDED = (Phase.DONE, Phase.INCOMPLETE, Phase.DISCARDED)
 
 
 class Runs:
@@ -39,12 +38,12 @@ class Runs:
     @property
     def living(self) -> Sequence[SystemRun]:
         """Those that have not ended."""
-        return [run for run in self.all if run.phase not in _ENDED]
+        return [run for run in self.all if run.phase not in ENDED]
 
     @property
     def surplus(self) -> Sequence[SystemRun]:
         """Those that have ended, without the newest, which are kept."""
-        return [run for run in self.all if run.phase in _ENDED][:-RUNS_KEPT]
+        return [run for run in self.all if run.phase in ENDED][:-RUNS_KEPT]
 
     @property
     def outputs(self) -> tuple[Outputs, ...]:
@@ -72,7 +71,7 @@ class Runs:
             NotAvailableError: no such run, or it has not ended.
         """
         run = self.get(acq_id)
-        if run.phase not in _ENDED:
+        if run.phase not in ENDED:
             raise NotAvailableError(f"run {acq_id} has not ended; it is {run.phase.value}")
         return run
 

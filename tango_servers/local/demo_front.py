@@ -20,6 +20,7 @@ from lima2_core.data.encoding import decode_image
 from lima2_core.data.frame import Validity
 from lima2_core.data.news import unpack
 from lima2_core.errors import BusyError, Lima2Error
+from lima2_core.state.system import ENDED
 from lima2_core.system.ports import UnreachableError
 from tango_servers.errors import error_of, sentence_of
 from tango_servers.local.demo_outcome import (
@@ -40,7 +41,7 @@ STREAM = "roi_statistics"
 DATASET = "entry_0000/instrument/detector/data"
 COMMAND_TIMEOUT_MS = 20_000
 _THERE = (Validity.VALID, Validity.PARTIAL)
-_ENDED = ("done", "incomplete", "discarded")
+_ENDED = frozenset(phase.value for phase in ENDED)
 
 
 class FrontAcquisition:

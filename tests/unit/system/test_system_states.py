@@ -11,6 +11,7 @@ from lima2_core.errors import StateError
 from lima2_core.state.device import AcqState
 from lima2_core.state.machine import Machine
 from lima2_core.state.system import (
+    ENDED,
     PHASES,
     TABLE,
     Effect,
@@ -101,9 +102,8 @@ def test_every_pair_is_expected_to_do_something():
 
 
 def test_nothing_follows_the_end():
-    ends = (Phase.DONE, Phase.INCOMPLETE, Phase.DISCARDED)
-
-    assert not [pair for pair in PHASES if pair[0] in ends]
+    assert set(Phase) - {phase for phase, _ in PHASES} == ENDED
+    assert {Phase.DONE, Phase.INCOMPLETE, Phase.DISCARDED} == ENDED
     assert {after for (state, _), (after, _) in TABLE.items() if state is TERMINATE} == {TERMINATE}
 
 
