@@ -104,14 +104,22 @@ class Books:
         """Let nobody wait for frames and records that will not come."""
         if gone:
             for name, ledger in (("", self.ledger), *self.saved.items()):
-                expected = self.expected_of(name) if name else self._expected
-                ahead = ledger.highest + _AHEAD
-                self._settle_frames(name, ledger, gone, min(ahead, expected or ledger.highest))
+                self._settle_frames(name, ledger, gone, self._near(name))
         for name, merger in self.mergers.items():
             if isinstance(merger, PartMerger):
                 self._settle_parts(name, merger, gone)
             else:
                 self._settle_records(name, merger, gone)
+
+    def _near(self, name: str) -> int:
+        """Frames of a source from this index on are far from any that was told of."""
+        told = max(self._told) + _AHEAD
+        if name and self._layout.depth_of(name) > 1:
+            told = self.groups(name, told)
+        expected = self.expected_of(name) if name else self._expected
+        if expected is not None:
+            return min(told, expected)
+        return self.saved[name].highest if name else self.ledger.highest
 
     def recover(self, receiver: int, source: str, left: Survivors) -> None:
         """Count what a lost receiver has in its files, though it did not tell of it.

@@ -390,7 +390,7 @@ class Coordinator:
 
     def _judge(self, run: SystemRun, news: ControlStatus | Lima2Error) -> None:
         """End a run whose detector has failed."""
-        if run is not self._current or run.broken_off:
+        if run is not self._current or run.broken_off or self.state is not AcqState.RUNNING:
             return
         if (error := failure_of(run, self.control.name, news)) is not None:
             run.break_off(str(error))

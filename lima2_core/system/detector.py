@@ -25,10 +25,12 @@ def failure_of(run: SystemRun, control: str, news: News) -> Lima2Error | None:
         control: name of the control.
         news: what it answered; an error if it did not.
     """
+    if run.interrupted:
+        return None  # whatever becomes of it now
     if not isinstance(news, ControlStatus):
         return news if run.phase is Phase.RUNNING else None
-    if run.interrupted or not run.short:
-        return None  # it has done all that it should, whatever becomes of it now
+    if not run.short:
+        return None  # it has done all that it should
     if news.state is AcqState.FAULT:
         reason = news.error
     elif news.doubt and _silent(run):

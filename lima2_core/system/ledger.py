@@ -21,6 +21,8 @@ OPEN = 255
 """Code of an entry that is not settled yet."""
 
 _FIRST_CAPACITY = 1024
+_BLOCK = 2**16
+"""Entries that are looked through at once."""
 _THERE = (Validity.VALID, Validity.PARTIAL)
 
 
@@ -261,22 +263,29 @@ class Ledger:
     def last_sent(self) -> int:
         """One more than the highest index of a frame that was exposed, as far as it is known."""
         with self._lock:
-            code = self._code[: self._size]
-            sent = np.flatnonzero((code != OPEN) & (code != Validity.NEVER_SENT))
-            return int(sent[-1]) + 1 if len(sent) else 0
+            end = self._size
+            while end > 0:  # from behind: it is near, and there may be very many
+                first = max(0, end - _BLOCK)
+                sent = np.flatnonzero(~np.isin(self._code[first:end], (OPEN, Validity.NEVER_SENT)))
+                if len(sent):
+                    return first + int(sent[-1]) + 1
+                end = first
+            return 0
 
-    def incomplete(self, forgiven: Collection[Validity] = ()) -> int:
+    def incomplete(self, forgiven: Collection[Validity] = (), end: int | None = None) -> int:
         """Frames of which something is there, and something else is missing that was sent.
 
         Args:
             forgiven: classes of parts that do not matter.
+            end: only frames below this index; None for all.
         """
         with self._lock:
-            if self.parts == 1:
-                return int(self._counts[Validity.PARTIAL])
             if not self._counts[Validity.PARTIAL]:
                 return 0
-            parts = self._part_code[: self._size][self._code[: self._size] == Validity.PARTIAL]
+            here = slice(self._size if end is None else min(end, self._size))
+            parts = self._part_code[here][self._code[here] == Validity.PARTIAL]
+            if self.parts == 1:
+                return len(parts)
             good = (Validity.VALID, Validity.NEVER_SENT, Validity.VETO, *forgiven)
             return int((~np.isin(parts, good)).any(axis=1).sum())
 
@@ -311,7 +320,7 @@ class Ledger:
         np.add.at(self._counts, new, 1)
         self._reach(int(idx.max()) + 1 if len(idx) else 0)
         while self._front < self._size:
-            ahead = self._code[self._front : min(self._size, self._front + 65536)] == OPEN
+            ahead = self._code[self._front : min(self._size, self._front + _BLOCK)] == OPEN
             if ahead.any():
                 self._front += int(ahead.argmax())
                 return

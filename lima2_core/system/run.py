@@ -294,7 +294,7 @@ class SystemRun:
             ends += [member for member in self.members if member.error]
         if ends:
             return Lima2Error(f"{ends[0].name}: {ends[0].error}")
-        if policy.frame_lost == "fail" and self._losses():
+        if policy.frame_lost == "fail" and not self.interrupted and self._losses():
             return Lima2Error("stopped at the first lost frame, as the policy of the run asks")
         return None
 
@@ -304,7 +304,11 @@ class SystemRun:
         missing = summary.lost - sum(summary.counts.get(code, 0) for code in forgiven)
         if self.order.policy.frame_partial == "accept":
             return missing
-        return missing + self.ledger.incomplete(forgiven)
+        border: int | None = None
+        if self.interrupted:  # the detector may have been cut off within its last frames
+            last = len(self.members) if self.layout.parts == 1 else 1
+            border = max(0, self.ledger.last_sent() - last)
+        return missing + self.ledger.incomplete(forgiven, border)
 
     def verdict(self) -> str:
         """One sentence for people."""

@@ -153,7 +153,8 @@ class SourceMaster:
         indices, codes = (
             beside_frames(files, name, told, rows) for name in ("frame_idx", "validity")
         )
-        return Survivors(rows, indices, codes)
+        # Files have indices without sign, which numpy does not compare with a negative number.
+        return Survivors(rows, None if indices is None else indices.astype("i8"), codes)
 
     def results(self) -> list[str]:
         """Files in place, the index first."""

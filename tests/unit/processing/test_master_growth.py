@@ -152,6 +152,7 @@ def test_files_of_the_dead_tell_which_frames_they_hold(tmp_path):
 
     assert left.rows == 6
     assert left.untold.tolist() == [4, 1, 9, 7, 2, 8]
+    assert left.untold.dtype == np.int64
     dead.tell(0, (4, 0, 0.0, Validity.VALID), (1, 1, 0.0, Validity.VALID))
     assert dead.output.survivors("frame", 0).untold.tolist() == [9, 7, 2, 8]
 

@@ -181,6 +181,24 @@ def test_a_lost_part_leaves_partial_frames():
     assert desk.codes(4) == ["VALID", "PARTIAL", "PARTIAL", "PARTIAL"]
 
 
+def test_of_a_very_long_run_only_frames_near_the_others_are_settled_at_once():
+    desk = Desk(50_000_000, saved=["frame"])
+    for idx in range(0, 60, 2):
+        desk.tell(0, rows(idx), gone={1: LOST})
+
+    for ledger in (desk.ledger, desk.books.saved["frame"]):
+        assert ledger.extent < 100_000
+        assert desk.codes(4, ledger) == ["VALID", "RECEIVER_LOST"] * 2
+
+    gone = {0: NEVER, 1: LOST}
+    desk.books.settle(gone)
+    desk.books.end(1000, True, gone)
+    counts = desk.ledger.summary().counts
+    assert counts[Validity.VALID] == 30
+    assert counts[Validity.RECEIVER_LOST] == 500
+    assert desk.ledger.summary().adds_up
+
+
 def test_parts_of_nobody_are_lost():
     desk = Desk(2, strips=True)
     desk.books.settle({0: LOST, 1: LOST})

@@ -383,3 +383,19 @@ def test_whole_frames_are_incomplete_if_they_say_so():
     ledger.tell(0, np.concatenate([rows(0), rows(1, code=Validity.PARTIAL)]))
 
     assert ledger.incomplete() == 1
+
+
+def test_the_last_frame_that_was_sent_is_found_however_far_from_the_end_of_the_entries():
+    ledger = Ledger(300_000)
+    assert ledger.last_sent() == 0
+    ledger.tell(0, rows(7))
+    ledger.lose(np.arange(8, 250_000), Validity.NEVER_SENT)
+
+    assert ledger.last_sent() == 8
+
+
+def test_incomplete_frames_can_be_counted_up_to_a_border():
+    ledger = Ledger(6)
+    ledger.tell(0, rows(0, 3, 5, code=Validity.PARTIAL))
+
+    assert [ledger.incomplete(end=end) for end in (0, 1, 4, 5, 6, 100)] == [0, 1, 2, 2, 3, 3]

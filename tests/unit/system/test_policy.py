@@ -134,6 +134,31 @@ def test_incomplete_frames_count_as_lost_unless_they_are_accepted(policy, comple
     assert run.verdict() == "9 of 10 frames are valid; 1 partial"
 
 
+def test_frames_that_a_stop_cut_off_are_not_held_against_the_run():
+    rig = Rig(nb_frames=0, frame_lost="fail")
+    rig.tell(0, np.concatenate([rows(0, 2), rows(4, code=Validity.PARTIAL)]), finished=False)
+    assert rig.run.breach() is not None
+    rig.run.interrupted = True
+    assert rig.run.breach() is None
+    rig.tell(0)
+    rig.tell(1, np.concatenate([rows(1), rows(3, code=Validity.PARTIAL)]))
+
+    run = rig.end(exposed=5)
+
+    # The last of each receiver.
+    assert run.complete
+    assert run.verdict() == "3 of 5 frames are valid; 2 partial"
+
+
+def test_incomplete_frames_before_a_stop_count():
+    rig = Rig(nb_frames=0)
+    rig.run.interrupted = True
+    rig.tell(0, np.concatenate([rows(0), rows(2, code=Validity.PARTIAL), rows(4)]))
+    rig.tell(1, rows(1, 3))
+
+    assert not rig.end(exposed=5).complete
+
+
 @pytest.mark.parametrize(
     ("policy", "ends"), [("abort", True), ("continue", False), ("mark", False)]
 )
