@@ -48,7 +48,8 @@ class SavingParams(ParamsModel):
     """Frames in each file but the last."""
     sampling: int = quantity("frames", default=1, ge=1)
     """One of so many frames is saved: those whose number in the acquisition is a multiple of it.
-    The others keep their empty places, with the validity veto, and take no space."""
+    The others keep their empty places, with the validity veto or with the cause of their loss, and
+    take no space."""
     compression: Compression = "bshuf_lz4"
     """How frames are packed."""
     nx_entry_name: str = "entry_0000"
