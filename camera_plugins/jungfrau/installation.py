@@ -46,6 +46,7 @@ _MAX_MODULES = 64
 _LAST_CORE = 8191
 _CORES = re.compile(r"(\d{1,5})(?:\s*-\s*(\d{1,5}))?", re.ASCII)
 _RANGE = re.compile(r"([0-9.]+):(\d+)(?:-(\d+))?")
+_ONE_FOR_EACH = "give one for each interface of each module that it takes"
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,14 +130,14 @@ class Installation:
             raise _wrong(
                 "udp_addresses",
                 f"receiver {receiver} has no addresses; there are those of "
-                f"{len(self.receivers)} receivers",
+                f"{_count(len(self.receivers), 'receiver')} only: add the others after semicolons",
             )
         entry = self.receivers[receiver]
         if len(entry) < ports:
             raise _wrong(
                 "udp_addresses",
-                f"receiver {receiver} has {len(entry)} addresses and needs {ports}, one for each "
-                "interface of each module that it takes",
+                f"receiver {receiver} has {len(entry)} of {_count(ports, 'address')}; "
+                f"{_ONE_FOR_EACH}",
             )
         return entry[:ports]
 
@@ -151,8 +152,9 @@ class Installation:
         each, rest = divmod(self.modules, share.n_receivers)
         if rest:
             raise ParamError(
-                f"{_modules(self.modules)} cannot be dealt out evenly to {share.n_receivers} "
-                "receivers; use round_robin, or another number of receivers",
+                f"{_count(self.modules, 'module')} cannot be dealt out evenly to "
+                f"{_count(share.n_receivers, 'receiver')}; use round_robin, or another number of "
+                "receivers",
                 path="det.dispatch_mode",
             )
         return range(share.receiver * each, (share.receiver + 1) * each)
@@ -177,8 +179,10 @@ def share_of(receiver: int, n_receivers: int) -> Share:
     return Share(ReceiverIdx(receiver), n_receivers)
 
 
-def _modules(count: int) -> str:
-    return "one module" if count == 1 else f"{count} modules"
+def _count(count: int, one: str) -> str:
+    if count == 1:
+        return f"1 {one}"
+    return f"{count} {one}{'es' if one.endswith('s') else 's'}"
 
 
 def _wrong(name: str, sentence: str) -> ParamError:
@@ -217,15 +221,19 @@ def _check_addresses(receivers: tuple[Entry, ...], modules: int, interfaces: int
         f"{host}:{port}" for host, port in dict.fromkeys(every) if every.count((host, port)) > 1
     ]
     if twice:
-        raise _wrong("udp_addresses", f"{', '.join(twice)} is given twice; give each port once")
+        verb = "is" if len(twice) == 1 else "are"
+        raise _wrong(
+            "udp_addresses", f"{', '.join(twice)} {verb} given more than once; give each port once"
+        )
     least = -(-modules // max(1, len(receivers))) * interfaces
     for number, entry in enumerate(receivers):
         if len(entry) < least:
             raise _wrong(
                 "udp_addresses",
-                f"receiver {number} has {len(entry)} addresses and needs {least} or more, one for "
-                f"each interface of each module that it takes: {_modules(modules)} of {interfaces} "
-                f"are dealt out to {len(receivers)} receivers",
+                f"receiver {number} has {len(entry)} of at least {_count(least, 'address')}; "
+                f"{_ONE_FOR_EACH} ({_count(modules, 'module')}, "
+                f"{_count(interfaces, 'interface')} per module, "
+                f"{_count(len(receivers), 'receiver')})",
             )
 
 

@@ -102,16 +102,74 @@ def test_addresses_that_are_too_few_for_any_run_are_refused():
 
     for enough in ("1.1.1.1:1-4;2.2.2.2:1-4", "1.1.1.1:1-2;2.2.2.2:1-2"):
         assert len(Installation.of({**site, "udp_addresses": enough}).receivers) == 2
-    with pytest.raises(ParamError, match="receiver 0 has 3 addresses and needs 4"):
+    with pytest.raises(ParamError, match="receiver 0 has 3 of at least 4 addresses"):
         Installation.of({**site, "udp_addresses": "1.1.1.1:1-3"})
 
 
-@pytest.mark.parametrize(("receivers", "ports"), [(2, 1), (1, 3)])
-def test_too_few_addresses_are_refused(receivers, ports):
+GIVE = "give one for each interface of each module that it takes"
+
+
+@pytest.mark.parametrize(
+    ("modules", "interfaces", "addresses", "sentence"),
+    [
+        (
+            "2",
+            "2",
+            "1.1.1.1:1",
+            f"receiver 0 has 1 of at least 4 addresses; {GIVE} "
+            "(2 modules, 2 interfaces per module, 1 receiver)",
+        ),
+        (
+            "3",
+            "1",
+            "1.1.1.1:1-2;2.2.2.2:1",
+            f"receiver 1 has 1 of at least 2 addresses; {GIVE} "
+            "(3 modules, 1 interface per module, 2 receivers)",
+        ),
+        (
+            "1",
+            "2",
+            "1.1.1.1:1-2;2.2.2.2:1",
+            f"receiver 1 has 1 of at least 2 addresses; {GIVE} "
+            "(1 module, 2 interfaces per module, 2 receivers)",
+        ),
+        ("1", "1", "1.1.1.1:1,1.1.1.1:1", "1.1.1.1:1 is given more than once; give each port once"),
+        (
+            "1",
+            "1",
+            "1.1.1.1:1-3;1.1.1.1:2-3;1.1.1.1:3",
+            "1.1.1.1:2, 1.1.1.1:3 are given more than once; give each port once",
+        ),
+    ],
+)
+def test_addresses_are_refused_in_plain_words(modules, interfaces, addresses, sentence):
+    site = {"modules": modules, "interfaces": interfaces, "udp_addresses": addresses}
+
+    with pytest.raises(ParamError) as refused:
+        Installation.of(site)
+
+    assert refused.value.message == f"properties.udp_addresses: {sentence}"
+
+
+@pytest.mark.parametrize(
+    ("receiver", "ports", "sentence"),
+    [
+        (
+            1,
+            1,
+            "receiver 1 has no addresses; there are those of 1 receiver only: "
+            "add the others after semicolons",
+        ),
+        (0, 3, f"receiver 0 has 2 of 3 addresses; {GIVE}"),
+    ],
+)
+def test_too_few_addresses_are_refused(receiver, ports, sentence):
     installation = Installation.of({"udp_addresses": "127.0.0.1:1-2"})
 
-    with pytest.raises(ParamError, match=r"properties\.udp_addresses"):
-        installation.addresses(receivers - 1, ports)
+    with pytest.raises(ParamError) as refused:
+        installation.addresses(receiver, ports)
+
+    assert refused.value.message == f"properties.udp_addresses: {sentence}"
 
 
 def test_every_property_is_declared_and_described():
