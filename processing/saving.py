@@ -69,14 +69,19 @@ class SavingParams(ParamsModel):
         if _enabled(info) and not os.path.isabs(value):
             raise ValueError("must be an absolute path, as servers have no folder of their own")
         if _enabled(info) and _CONTROL.search(value):
-            raise ValueError("must be the name of a folder, without line breaks")
+            raise ValueError(
+                "must be the name of a folder, without line breaks or other control characters"
+            )
         return value
 
     @field_validator("filename_prefix", "filename_suffix")
     @classmethod
     def _stays_in_base_path(cls, value: str, info: ValidationInfo) -> str:
         if _enabled(info) and ("/" in value or ".." in value or _CONTROL.search(value)):
-            raise ValueError("must be a part of a file name, without '/', '..' and line breaks")
+            raise ValueError(
+                "must be a part of a file name, without '/', '..', line breaks or other control "
+                "characters"
+            )
         return value
 
     @field_validator("filename_prefix")

@@ -28,6 +28,7 @@ DEFAULTS = {
     "include_frame_idx": False,
 }
 OURS = {"sampling": 1}
+CONTROL = "line breaks or other control characters"
 
 
 class Tree(ParamsModel):
@@ -51,11 +52,12 @@ def test_keys_and_defaults_are_those_of_the_contract():
     [
         ("base_path", "data/run", "absolute"),
         ("filename_prefix", "a/b", "without '/'"),
-        ("base_path", "/data/a\nb", "line breaks"),
+        ("base_path", "/data/a\nb", CONTROL),
+        ("base_path", "/data/a\tb", CONTROL),
         ("filename_prefix", "..", "without '/'"),
-        ("filename_prefix", "a\nb", "line breaks"),
-        ("filename_prefix", "a\0b", "line breaks"),
-        ("filename_suffix", "\x7f.h5", "line breaks"),
+        ("filename_prefix", "a\nb", CONTROL),
+        ("filename_prefix", "a\0b", CONTROL),
+        ("filename_suffix", "\x7f.h5", CONTROL),
         ("filename_prefix", "", "empty"),
         ("filename_suffix", "/../x.h5", "without '/'"),
         ("filename_rank", -1, "greater than or equal to 0"),
