@@ -129,7 +129,7 @@ class Engine:
 
         Raises:
             ParamError: an address cannot be used, or there is no memory.
-            CameraError, BusyError: a listener does not start.
+            CameraError: a listener does not start.
         """
         pool = pools.pool(POOL, setup.frame_bytes)
         there = pool.stats().slots

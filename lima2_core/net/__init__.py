@@ -6,8 +6,10 @@ of several sockets together; `Port` is the near side of one listener.
 """
 
 from lima2_core.net.layout import Check, Field, PacketLayout
-from lima2_core.net.port import Port, PortOptions
-from lima2_core.net.receiver import FrameReceiver, Lost, PortAddress, Received
+from lima2_core.net.options import PortOptions
+from lima2_core.net.port import Port
+from lima2_core.net.received import Lost, PortAddress, Received
+from lima2_core.net.receiver import FrameReceiver
 from lima2_core.net.stats import PortStats
 from lima2_core.net.stock import ListenerStock
 

@@ -7,7 +7,7 @@ import os
 import select
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from typing import Any, Final
 
 import numpy as np
@@ -17,6 +17,7 @@ from lima2_core.data.memory import BufferPool
 from lima2_core.errors import BusyError, CameraError, StateError
 from lima2_core.net.collector import Collector
 from lima2_core.net.layout import PacketLayout
+from lima2_core.net.options import PortOptions
 from lima2_core.net.process import ANSWER_S, ListenerProcess
 from lima2_core.net.sockets import drops, granted_bytes, open_socket
 from lima2_core.net.sorting import Span
@@ -34,27 +35,11 @@ _SLOW_STOP_S: Final = 1.5
 _NEWEST, _WANTED = NAMES.index("newest"), NAMES.index("wanted")
 
 
-@dataclass(frozen=True, slots=True)
-class PortOptions:
-    """How a port listens."""
-
-    buffer_bytes: int = 64 * 2**20
-    """Socket buffer to ask for; what is granted is in the statistics."""
-    priority: int = 0
-    """Of SCHED_FIFO, 1 to 99; 0 for normal scheduling."""
-    cpus: tuple[int, ...] = ()
-    """Cores for the listener; all if empty."""
-    frame_timeout_s: float = 0.2
-    """An incomplete frame is closed when nothing came for so long."""
-    drain_s: float = 0.02
-    """An acquisition that is stopped ends when nothing came for so long."""
-
-
 class Port:
     """Receives one UDP port in a process of its own.
 
     `give` slots for frame numbers, `start`, take `completions`, `stop`; any number of times. When
-    the listener dies or hangs its socket goes on collecting packets: `replace` it.
+    the listener dies or hangs its socket goes on collecting packets: `renew` it, and `go_on`.
 
     Args:
         layout: of the packets.
@@ -96,24 +81,37 @@ class Port:
         self._pool = pool
         self._gives_back = stock is not None
         self._stock = stock or ListenerStock()
-        self._socket = open_socket(address, port, self.options.buffer_bytes)
-        self.port: int = self._socket.getsockname()[1]
-        self.name = f"{address}:{self.port}"
         self._rows = depth + 2 * HISTORY
-        self._table_fd = RequestTable.make_memory(layout, self._rows)
-        self._table = RequestTable(self._table_fd, layout, self._rows)
-        self._requests = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
-        self._completions = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         self._taken = 0
-        self._drops_before = drops(self._socket)
         self._span: Span | None = None
         self._listener: ListenerProcess | None = None
+        self._resuming = False
         self._stop_until_s: float | None = None
         """When the answer to a stop is due; None if it could not be sent."""
         self._given_up = -1
         """The last frame up to which this listener was told to close all."""
         self._replaced = self._hung = 0
         self._closed = False
+        self._descriptors = contextlib.ExitStack()
+        try:
+            self._open(address, port)
+        except BaseException:
+            self.close()
+            raise
+
+    def _open(self, address: str, port: int) -> None:
+        own = self._descriptors
+        self._socket = own.enter_context(open_socket(address, port, self.options.buffer_bytes))
+        self.port: int = self._socket.getsockname()[1]
+        self.name = f"{address}:{self.port}"
+        self._table_fd = RequestTable.make_memory(self.layout, self._rows)
+        own.callback(os.close, self._table_fd)
+        self._table = RequestTable(self._table_fd, self.layout, self._rows)
+        self._requests = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+        own.callback(os.close, self._requests)
+        self._completions = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+        own.callback(os.close, self._completions)
+        self._drops_before = drops(self._socket)
         self._begin_process()
 
     def _begin_process(self) -> None:
@@ -136,9 +134,11 @@ class Port:
         return listener.pid if listener is not None else 0
 
     @property
-    def fds(self) -> tuple[int, int]:
-        """What to wait on: readable if frames are done, or if the listener died."""
-        return self._completions, self._own().pidfd
+    def fds(self) -> tuple[int, ...]:
+        """What to wait on: readable if frames are done, or if there is news of the listener."""
+        listener = self._own()
+        always = self._completions, listener.pidfd
+        return (*always, listener.fd) if self._resuming else always
 
     def _own(self) -> ListenerProcess:
         if self._listener is None:
@@ -156,6 +156,8 @@ class Port:
 
     def give(self, requests: Sequence[tuple[int, int]]) -> None:
         """Give slots to frames: pairs of frame number, rising, and slot.
+
+        Not while it is `resuming`: the new listener would count them twice.
 
         Raises:
             StateError: more than ``depth`` would be under way.
@@ -191,13 +193,10 @@ class Port:
         self._span = None
         self._drops_before = drops(self._socket)
         span = Span(first, last, stride)
-        self._order_start(span, resume=False)
-        self._span = span
-
-    def _order_start(self, span: Span, *, resume: bool) -> None:
         read_bell(self._requests)  # the listener looks into the table
-        self._own().send({"do": "start", "resume": resume, **asdict(span)})
+        self._own().send({"do": "start", "resume": False, **asdict(span)})
         self._own().answer(ANSWER_S, "start")
+        self._span = span
 
     def close_before(self, frame: int) -> None:
         """Let the listener give up all frames before ``frame``; said once, however often asked."""
@@ -264,7 +263,7 @@ class Port:
     def ask_stop(self) -> None:
         """Let the acquisition end once nothing comes any more."""
         self._stop_until_s = None
-        if self._span is not None and self.failure() is None:
+        if self._span is not None and not self._resuming and self.failure() is None:
             order = {"do": "stop", "drain_s": self.options.drain_s}
             if self._own().send(order):
                 self._stop_until_s = time.monotonic() + _STOP_S
@@ -282,6 +281,7 @@ class Port:
         if span is None:
             return None
         reason = self.failure() or self._missed_stop()
+        self._resuming = False
         if reason is None:
             return None
         self._end_listener()  # so that it touches the table no more
@@ -296,6 +296,8 @@ class Port:
     def _missed_stop(self) -> str | None:
         """Wait for the answer to a stop; a sentence if it did not come."""
         listener = self._own()
+        if self._resuming:
+            return f"the listener of {self.name} was not ready yet at the stop"
         if self._stop_until_s is None:
             return listener.hang("it takes no commands")
         try:
@@ -322,26 +324,32 @@ class Port:
             return f"port {self.name} has no listener"
         return self._listener.failure(at_rest=at_rest)
 
-    def replace(self) -> None:
-        """Start another listener in place of one that failed; it goes on with the open frames.
-
-        Raises:
-            CameraError, BusyError: that fails, too.
-        """
-        self.renew()
-        self.wait_ready()
-        if self._span is not None:
-            self._order_start(self._span, resume=True)
-
     def renew(self) -> None:
-        """Start another listener between two acquisitions, without waiting for it.
+        """Start another listener in place of one that failed, without waiting for it.
 
         Raises:
             CameraError: the system does not let it start.
         """
         self._end_listener()
         self._tell_done()
+        self._resuming = self._span is not None
+        read_bell(self._requests)
         self._begin_process()
+
+    @property
+    def resuming(self) -> bool:
+        """Whether a new listener has yet to go on with the acquisition; see `go_on`."""
+        return self._resuming
+
+    def go_on(self) -> None:
+        """Let a new listener go on with the open frames, once it is ready; to be asked often.
+
+        Raises:
+            CameraError: it died, hangs, or is not ready within ten seconds.
+        """
+        if self._resuming and self._span is not None:
+            order = {"do": "start", "resume": True, **asdict(self._span)}
+            self._resuming = not self._own().take_over(order)
 
     def _end_listener(self) -> None:
         if self._listener is not None:
@@ -384,6 +392,4 @@ class Port:
         listener, self._listener = self._listener, None
         if listener is not None and not (self._gives_back and listener.give_back(self._stock)):
             listener.end()
-        self._socket.close()
-        for fd in (self._table_fd, self._requests, self._completions):
-            os.close(fd)
+        self._descriptors.close()

@@ -50,29 +50,74 @@ class ListenerProcess:
         self._table = table
         self._process, self._control = stock.take()
         self.pid: int = self._process.pid
-        self.pidfd = os.pidfd_open(self.pid)
-        """Readable when it died."""
+        try:
+            self.pidfd = os.pidfd_open(self.pid)
+            """Readable when it died."""
+        except OSError as error:
+            self._control.close()
+            end_now(self._process)
+            raise CameraError(
+                f"the listener of {name} cannot be watched: {error.strerror or error}; see how "
+                "many files this user may have open",
+                port=name,
+            ) from error
         self.granted: Mapping[str, str] | None = None
         """What it got of its setup; None as long as it is not ready."""
         self.hangs = False
         self._pulse: Pulse | None = None
         self._failure: str | None = None
+        self._due_s = time.monotonic() + ANSWER_S
+        """When it has to take over."""
+        self._ordered = False
+        """Whether it was told to take over."""
         # It may have died; the answer tells.
         with contextlib.suppress(BrokenPipeError, BlockingIOError):
             socket.send_fds(self._control, [json.dumps(setup).encode()], list(fds))
 
-    def wait_ready(self) -> None:
-        """Wait until it can be started.
+    @property
+    def fd(self) -> int:
+        """Readable when it has said something."""
+        return self._control.fileno()
+
+    def wait_ready(self, timeout_s: float | None = None) -> None:
+        """Wait until it can be started, for `ANSWER_S` if nothing else is said.
 
         Raises:
             CameraError: it died, or hangs.
-            BusyError: it is not ready in time.
+            BusyError: it is not ready in time; it may be waited for again.
         """
-        if self.granted is None:
-            until_s = time.monotonic() + ANSWER_S
-            self.answer(ANSWER_S, "begin")
+        limit_s = ANSWER_S if timeout_s is None else timeout_s
+        until_s = time.monotonic() + limit_s
+        if self._pulse is None:
+            self.answer(limit_s, "begin")
             self._pulse = Pulse(self._table, self.pid)
+        if self.granted is None:
             self.granted = self.answer(until_s - time.monotonic(), "get ready")
+
+    def take_over(self, order: Mapping[str, object]) -> bool:
+        """Let it go on where another one failed, as far as it is by now; to be asked often.
+
+        Args:
+            order: the command, for when it is ready.
+
+        Returns:
+            Whether it has begun.
+
+        Raises:
+            CameraError: it died, hangs, or takes longer than `ANSWER_S`.
+        """
+        try:
+            if not self._ordered:
+                self.wait_ready(0.0)
+                self.send(order)
+                self._ordered, self._due_s = True, time.monotonic() + ANSWER_S
+            self.answer(0.0, "take over")
+        except BusyError as error:
+            if time.monotonic() < self._due_s:
+                return False
+            reason = self.hang(f"it did not take over within {ANSWER_S:.2g} s")
+            raise CameraError(reason, port=self._name) from error
+        return True
 
     def send(self, command: Mapping[str, object]) -> bool:
         """Send a command, without waiting.

@@ -18,10 +18,11 @@ from numpy.typing import NDArray
 
 from lima2_core.data.frame import Validity
 from lima2_core.data.memory import BufferPool, Lease
-from lima2_core.errors import CameraError, StateError
-from lima2_core.net.layout import PacketLayout
-from lima2_core.net.port import NO_END, Port, PortOptions
+from lima2_core.errors import BusyError, CameraError, StateError
+from lima2_core.net.options import PortOptions
+from lima2_core.net.port import NO_END, Port
 from lima2_core.net.pulse import LOOK_S
+from lima2_core.net.received import Lost, PortAddress, Received
 from lima2_core.net.stats import PortStats
 from lima2_core.net.stock import ListenerStock
 from lima2_core.net.table import read_bell, row_dtype
@@ -35,68 +36,6 @@ _RECHECK_S: Final = 2e-3
 
 
 @dataclass(frozen=True, slots=True)
-class PortAddress:
-    """What comes to one port, where it listens, and where its image lies in a frame."""
-
-    layout: PacketLayout
-    address: str
-    port: int = 0
-    offset_bytes: int = 0
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Received:
-    """A frame of which something came; what did not holds the fill value.
-
-    Shapes: ``ports`` (ports,) of `lima2_core.net.table.row_dtype`.
-    """
-
-    number: int
-    lease: Lease
-    ports: NDArray[Any]
-
-    @property
-    def packets(self) -> int:
-        """How many are there, of all ports."""
-        return int(self.ports["packets"].sum())
-
-    @property
-    def complete(self) -> bool:
-        return self.packets == self.mask.size
-
-    @property
-    def mask(self) -> NDArray[np.bool_]:
-        """Which packets are there.
-
-        Shapes: (ports, packets) bool.
-        """
-        mask: NDArray[np.bool_] = self.ports["mask"]
-        return mask
-
-    @property
-    def overrun(self) -> bool:
-        """Whether packets are missing because there was no slot for frames before."""
-        return bool(self.ports["overrun"].any())
-
-    @property
-    def first_ns(self) -> int:
-        """When the first packet came, since 1970."""
-        times: NDArray[np.int64] = self.ports["first_ns"]
-        return int(times[times > 0].min())
-
-
-@dataclass(frozen=True, slots=True)
-class Lost:
-    """Frames of which nothing came, or for which there was no slot."""
-
-    number: int
-    """Of the first one."""
-    count: int
-    cause: Validity
-    """PACKET_LOSS or OVERRUN."""
-
-
-@dataclass(frozen=True, slots=True)
 class _Request:
     number: int
     lease: Lease
@@ -106,8 +45,8 @@ class FrameReceiver:
     """Gives the same slots to all ports, and a frame when each port has said what it has of it.
 
     Frames come in the order of their numbers, each once: `Received`, or counted in a `Lost`. A
-    listener that dies or hangs is replaced. A port from which nothing comes does not hold up the
-    others for longer than twice the time limit of a frame.
+    listener that dies or hangs is replaced; nothing waits until the other one is ready. A port from
+    which nothing comes does not hold up the others for longer than twice the time limit of a frame.
 
     Args:
         addresses: of the ports; all have the same number of packets in a frame.
@@ -170,7 +109,7 @@ class FrameReceiver:
         """Receive frames ``first``, ``first + stride``... from now on.
 
         Raises:
-            CameraError, BusyError: a listener does not start.
+            CameraError: a listener does not start.
         """
         self._forget()
         self._stride, self._next = stride, first
@@ -182,8 +121,13 @@ class FrameReceiver:
                 port.renew()  # all that failed at once
         self._short = False
         self._supply()
-        for port in self.ports:
-            self._insist(port, partial(port.start, first, stride=stride, count=count))
+        try:
+            for port in self.ports:
+                self._insist(port, partial(port.start, first, stride=stride, count=count))
+        except BaseException:
+            self._end_ports()
+            self._forget()
+            raise
         self._running = True
 
     @property
@@ -199,14 +143,15 @@ class FrameReceiver:
         """
         until_s = time.monotonic() + timeout_s
         while True:
-            self._replace_dead()
-            self._supply()
+            if self._all_well():
+                self._supply()
             self._collect()
             frames = self._merge()
             left_s = until_s - time.monotonic()
             if frames or left_s <= 0 or not self._running or read_bell(self._alarm):
                 return frames
-            self._hurry()
+            if not any(port.resuming for port in self.ports):
+                self._hurry()
             # A slot that comes back to the pool rings no bell.
             held_up = self._held_up_since_s or len(self._pending) < self._depth
             self._wait(min(left_s, _RECHECK_S * 5 if held_up else LOOK_S))
@@ -218,11 +163,7 @@ class FrameReceiver:
         """
         if not self._running:
             return []
-        for port in self.ports:
-            port.ask_stop()
-        for port in self.ports:
-            if (reason := port.wait_stopped()) is not None:
-                log.warning("%s; it is replaced", reason)
+        self._end_ports()
         self._running = False
         self._collect()
         newest = max((row["frame"] for rows in self._done for row in rows), default=-1)
@@ -236,6 +177,13 @@ class FrameReceiver:
         frames = self._merge()
         self._forget()
         return frames
+
+    def _end_ports(self) -> None:
+        for port in self.ports:
+            port.ask_stop()
+        for port in self.ports:
+            if (reason := port.wait_stopped()) is not None:
+                log.warning("%s; it is replaced", reason)
 
     def wake(self) -> None:
         """Let `next_frames` return now, or at its next call, whatever there is."""
@@ -355,36 +303,54 @@ class FrameReceiver:
             else:
                 self._silent.pop(number, None)
 
-    def _replace_dead(self) -> None:
+    def _all_well(self) -> bool:
+        """See to listeners that fail, and to those that follow them; whether all receive."""
         if not self._running:
-            return
+            return False
         for number, port in enumerate(self.ports):
-            if (reason := port.failure()) is not None:
-                self._replace(port, reason)
+            if (reason := self._failure_of(port)) is not None:
+                self._renew(port, reason)
+            if reason is not None or port.resuming:
                 # What waits in its socket shall not be given up at once.
                 self._silent.pop(number, None)
                 self._held_up_since_s = 0.0
+        return not any(port.resuming for port in self.ports)
 
-    def _replace(self, port: Port, reason: str) -> None:
-        """Replace a listener, and those that fail after it."""
+    def _failure_of(self, port: Port) -> str | None:
+        if (reason := port.failure()) is None:
+            try:
+                port.go_on()
+            except CameraError as error:
+                reason = error.message
+        return reason
+
+    def _renew(self, port: Port, reason: str) -> None:
+        """Start another listener in place of one that failed, and of those that do not start."""
         while True:
             if port.replaced >= MAX_REPLACED:
                 raise CameraError(f"{reason}, after {port.replaced} others", port=port.name)
             log.warning("%s; it is replaced", reason)
             try:
-                port.replace()
+                port.renew()
             except CameraError as error:
                 reason = error.message
             else:
                 return
 
     def _insist(self, port: Port, order: Callable[[], None]) -> None:
-        """Carry out what a listener must be well for."""
+        """Carry out what a listener must be well for.
+
+        One that takes too long is replaced, but whoever gave the order does not wait that long
+        for another one.
+        """
         while True:
             try:
                 order()
+            except BusyError as error:
+                self._renew(port, error.message)
+                raise CameraError(error.message, port=port.name) from error
             except CameraError as error:
-                self._replace(port, error.message)
+                self._renew(port, error.message)
             else:
                 return
 

@@ -8,7 +8,7 @@ from camera_plugins.jungfrau.emulator import Emulator, EmulatorConfig, numbered_
 from camera_plugins.jungfrau.faults import FaultKind, Faults
 from camera_plugins.jungfrau.wire import FILL, MODULE_COLS, PortShape
 from lima2_core.data.memory import BufferPool
-from lima2_core.net import FrameReceiver, Lost, PortAddress, PortOptions
+from lima2_core.net import FrameReceiver, ListenerStock, Lost, PortAddress, PortOptions
 
 HOST = "127.0.0.1"
 LIMIT_S = 5.0
@@ -24,6 +24,7 @@ class Link:
     slots: int = 64
     depth: int = 48
     options: PortOptions = field(default_factory=lambda: PortOptions(drain_s=0.05))
+    stock: ListenerStock | None = None
 
     def __post_init__(self):
         self.shapes = [
@@ -43,6 +44,7 @@ class Link:
             self.pool,
             depth=self.depth,
             options=self.options,
+            stock=self.stock,
         )
 
     @property

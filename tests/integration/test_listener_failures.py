@@ -1,7 +1,11 @@
 """Listeners that die or hang: nothing waits for them, and what can be had of their frames comes."""
 
+import gc
 import os
 import signal
+import socket
+import subprocess
+import sys
 import time
 
 import pytest
@@ -9,8 +13,11 @@ import pytest
 from camera_plugins.jungfrau.faults import FaultKind, FaultRule
 from lima2_core.data.frame import Validity
 from lima2_core.errors import CameraError
-from lima2_core.net import ListenerStock, Lost, PortOptions, Received
+from lima2_core.net import ListenerStock, Lost, Port, PortOptions, Received
+from lima2_core.net import process as process_module
 from lima2_core.net.pulse import LOOK_S, Pulse, process_state
+from lima2_core.system.books import left_open
+from lima2_core.system.ports import RunStatus
 from lima2_core.testing.doubles import eventually
 from tests.integration.packets import LIMIT_S, Link
 
@@ -74,6 +81,122 @@ def test_a_listener_that_dies_again_and_again_fails_the_acquisition(make_link):
     link.receiver.stop()
 
 
+class Spoilt(ListenerStock):
+    """Gives processes that never say anything, as long as it is told to."""
+
+    silent = False
+
+    def take(self):
+        if not self.silent:
+            return super().take()
+        near, far = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        near.setblocking(False)
+        with far:
+            waits_for_ever = (sys.executable, "-c", "import signal; signal.pause()")
+            process = subprocess.Popen(
+                waits_for_ever, pass_fds=(far.fileno(),), stderr=subprocess.PIPE
+            )
+        return process, near
+
+
+@pytest.fixture
+def spoilt():
+    stock = Spoilt()
+    yield stock
+    stock.close()
+
+
+def kill_listener(link):
+    pid = link.receiver.ports[0].pid
+    os.kill(pid, signal.SIGKILL)
+    assert eventually(lambda: process_state(pid) == "Z")
+
+
+def test_a_stop_does_not_wait_for_the_listener_that_follows_a_dead_one(make_link, spoilt):
+    link = make_link(stock=spoilt)
+    link.receiver.start(1, count=100)
+    first = link.send(8)
+    assert eventually(lambda: counts_of(link).accepted == 8 * 4)
+    spoilt.silent = True
+    kill_listener(link)
+    began_s = time.monotonic()
+
+    frames = link.receiver.next_frames(LIMIT_S)
+    link.receiver.wake()
+    woken = link.receiver.next_frames(LIMIT_S)
+    limited = link.receiver.next_frames(0.05)
+    spoilt.silent = False
+    frames += link.receiver.stop()
+
+    assert time.monotonic() - began_s < LIMIT_S / 2
+    assert (woken, limited) == ([], [])
+    link.check(frames, first)
+    frames, account = link.acquire(6, first_frame=200)
+    link.check(frames, account, first_frame=200)
+
+
+def test_listeners_that_never_get_ready_fail_the_acquisition_as_a_camera_does(
+    make_link, spoilt, monkeypatch
+):
+    link = make_link(stock=spoilt)
+    link.receiver.start(1, count=100)
+    spoilt.silent = True
+    kill_listener(link)
+    monkeypatch.setattr(process_module, "ANSWER_S", 0.1)
+
+    with pytest.raises(CameraError, match=r"not take over within 0.1 s\), after 3 others") as info:
+        link.receiver.next_frames(LIMIT_S)
+
+    status = RunStatus("FAULT", True, 0, 0, {}, {}, error="no", error_code=info.value.code)
+    assert left_open(status) is Validity.DROPPED
+    assert link.receiver.stats()[0].hung == 2
+    monkeypatch.undo()
+    spoilt.silent = False
+    link.receiver.stop()
+    frames, account = link.acquire(6, first_frame=200)
+    link.check(frames, account, first_frame=200)
+
+
+def test_a_start_waits_for_one_listener_that_is_not_ready_and_the_next_gets_another(
+    make_link, spoilt, monkeypatch
+):
+    link = make_link(modules=2, stock=spoilt)
+    spoilt.silent = True
+    link.receiver.ports[1].renew()
+    spoilt.silent = False
+    monkeypatch.setattr(process_module, "ANSWER_S", 0.1)
+
+    with pytest.raises(CameraError, match=r"did not begin within 0.1 s"):
+        link.receiver.start(1, count=100)
+
+    monkeypatch.undo()
+    frames, account = link.acquire(6, first_frame=200)
+    link.check(frames, account, first_frame=200)
+    link.check_counts(account)
+
+
+@pytest.mark.parametrize("what", ["listener", "eventfd"])
+def test_a_port_that_cannot_be_made_leaves_no_descriptors(make_link, monkeypatch, what):
+    link = make_link()
+
+    def refuse(*_):
+        raise CameraError("no")
+
+    def make():
+        Port(link.receiver.ports[0].layout, "127.0.0.1", 0, link.pool, stock=stock)
+
+    stock = ListenerStock()
+    monkeypatch.setattr(*{"listener": (stock, "take"), "eventfd": (os, "eventfd")}[what], refuse)
+    gc.collect()  # the memory of a table goes with its port
+    before = len(os.listdir("/proc/self/fd"))
+
+    with pytest.raises(CameraError, match="no"):
+        make()
+
+    gc.collect()
+    assert len(os.listdir("/proc/self/fd")) == before
+
+
 def test_a_listener_that_hangs_is_named_and_replaced_and_its_frames_go_on(make_link, caplog):
     link = make_link(options=PortOptions(frame_timeout_s=LIMIT_S))
     link.receiver.start(1, count=20)
@@ -101,7 +224,7 @@ def test_what_the_kernel_could_give_to_nobody_is_lost_as_packets(make_link):
     stop_process(link.receiver.ports[0].pid)
     link.send(52, first_frame=5)
     frames = link.receiver.next_frames(LIMIT_S)
-    while not link.receiver.stats()[0].hung:
+    while not link.receiver.stats()[0].hung or link.receiver.ports[0].resuming:
         frames += link.receiver.next_frames(LIMIT_S)
     link.send(4, first_frame=57)
 
