@@ -66,7 +66,7 @@ class JungfrauReceiver(CameraReceiver):
             return bool(self._open) and self._open[-1][0] is source
 
     def remarks(self, setup: EngineSetup) -> tuple[str, ...]:
-        """What is not as it should be on this computer, and which listeners got less than asked."""
+        """What is not as it should be on this computer, and with which listeners."""
         needs = HostNeeds(
             addresses=tuple(dict.fromkeys(host for host, _ in setup.addresses)),
             receive_buffer_bytes=setup.options.buffer_bytes,
@@ -75,12 +75,19 @@ class JungfrauReceiver(CameraReceiver):
             cpus=setup.options.cpus,
         )
         refused: dict[str, list[str]] = {}
-        for port in self.counters().get("ports", ()):
+        ports = self.counters().get("ports", ())
+        for port in ports:
             if "refused" in port["priority"]:
                 refused.setdefault(port["priority"], []).append(port["name"])
         return (
             *warnings(needs),
             *(f"priority of listener {', '.join(names)}: {got}" for got, names in refused.items()),
+            *(
+                f"{port['failed_before']}, and was replaced; see the log and the memory of this "
+                "computer"
+                for port in ports
+                if port["failed_before"]
+            ),
         )
 
     def counters(self) -> Mapping[str, Any]:

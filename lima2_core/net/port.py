@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import select
 import time
@@ -14,23 +15,21 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lima2_core.data.memory import BufferPool
-from lima2_core.errors import BusyError, CameraError, StateError
+from lima2_core.errors import CameraError, StateError
 from lima2_core.net.collector import Collector
 from lima2_core.net.layout import PacketLayout
 from lima2_core.net.options import PortOptions
-from lima2_core.net.process import ANSWER_S, ListenerProcess
+from lima2_core.net.process import ANSWER_S, STOP_S, ListenerProcess
 from lima2_core.net.sockets import drops, granted_bytes, open_socket
 from lima2_core.net.sorting import Span
 from lima2_core.net.stats import NAMES, PortStats
 from lima2_core.net.stock import ListenerStock
 from lima2_core.net.table import HISTORY, RequestTable, read_bell
 
+log = logging.getLogger(__name__)
+
 NO_END: Final = 2**62
 """Last frame number of an acquisition whose length is not known."""
-
-_STOP_S: Final = 0.45
-_SLOW_STOP_S: Final = 1.5
-"""For a listener that would end its acquisition, but gets no core."""
 
 _NEWEST, _WANTED = NAMES.index("newest"), NAMES.index("wanted")
 
@@ -91,6 +90,7 @@ class Port:
         self._given_up = -1
         """The last frame up to which this listener was told to close all."""
         self._replaced = self._hung = 0
+        self._failed_before = ""
         self._closed = False
         self._descriptors = contextlib.ExitStack()
         try:
@@ -169,7 +169,18 @@ class Port:
             os.eventfd_write(self._requests, len(requests))
 
     def clear(self) -> None:
-        """Forget requests and counts of the last acquisition; before the first `give`."""
+        """Forget requests and counts of the last acquisition; before the first `give`.
+
+        A listener that failed since then is replaced first, so that none works on them.
+
+        Raises:
+            CameraError: the system does not let another one start.
+        """
+        reason = self.failure(at_rest=True)
+        if reason is not None:
+            log.warning("%s; it is replaced", reason)
+            self.renew()
+        self._failed_before = reason or ""
         self._table.clear()
         read_bell(self._requests)
         read_bell(self._completions)
@@ -266,7 +277,7 @@ class Port:
         if self._span is not None and not self._resuming and self.failure() is None:
             order = {"do": "stop", "drain_s": self.options.drain_s}
             if self._own().send(order):
-                self._stop_until_s = time.monotonic() + _STOP_S
+                self._stop_until_s = time.monotonic() + STOP_S
 
     def wait_stopped(self) -> str | None:
         """Wait for the end after `ask_stop`; afterwards nobody writes to a slot.
@@ -280,7 +291,10 @@ class Port:
         span, self._span = self._span, None
         if span is None:
             return None
-        reason = self.failure() or self._missed_stop()
+        reason = self.failure()
+        if reason is None and self._resuming:
+            reason = f"the listener of {self.name} was not ready yet at the stop"
+        reason = reason or self._own().missed_stop(self._stop_until_s)
         self._resuming = False
         if reason is None:
             return None
@@ -292,27 +306,6 @@ class Port:
         with contextlib.suppress(CameraError):  # the next start tells
             self._begin_process()
         return reason
-
-    def _missed_stop(self) -> str | None:
-        """Wait for the answer to a stop; a sentence if it did not come."""
-        listener = self._own()
-        if self._resuming:
-            return f"the listener of {self.name} was not ready yet at the stop"
-        if self._stop_until_s is None:
-            return listener.hang("it takes no commands")
-        try:
-            try:
-                listener.answer(max(0.0, self._stop_until_s - time.monotonic()), "stop")
-            except BusyError:
-                if not listener.is_kept_waiting:
-                    raise
-                until_s = self._stop_until_s + _SLOW_STOP_S - _STOP_S
-                listener.answer(max(0.0, until_s - time.monotonic()), "stop")
-        except BusyError:
-            return listener.hang("it did not stop")
-        except CameraError as error:
-            return error.message
-        return None
 
     def failure(self, *, at_rest: bool = False) -> str | None:
         """A sentence if the listener died, hangs or is missing, else None; to be asked often.
@@ -381,6 +374,7 @@ class Port:
             pid=self.pid,
             replaced=self._replaced,
             hung=self._hung,
+            failed_before=self._failed_before,
         )
 
     def close(self) -> None:

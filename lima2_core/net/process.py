@@ -21,6 +21,12 @@ from lima2_core.net.table import RequestTable
 ANSWER_S: Final = 10.0
 """A new process has to import its modules on a busy machine."""
 
+STOP_S: Final = 0.45
+"""For the end of an acquisition."""
+
+_SLOW_STOP_S: Final = 1.5
+"""For a listener that would end its acquisition, but gets no core."""
+
 _END_S: Final = 0.5
 
 
@@ -161,6 +167,28 @@ class ListenerProcess:
             raise CameraError(reason, port=self._name)
         answer: dict[str, str] = json.loads(message)
         return answer
+
+    def missed_stop(self, until_s: float | None) -> str | None:
+        """Wait for the answer to a stop; a sentence if it did not come.
+
+        Args:
+            until_s: when it is due; None if the command could not be sent.
+        """
+        if until_s is None:
+            return self.hang("it takes no commands")
+        try:
+            try:
+                self.answer(max(0.0, until_s - time.monotonic()), "stop")
+            except BusyError:
+                if not self.is_kept_waiting:
+                    raise
+                until_s += _SLOW_STOP_S - STOP_S
+                self.answer(max(0.0, until_s - time.monotonic()), "stop")
+        except BusyError:
+            return self.hang("it did not stop")
+        except CameraError as error:
+            return error.message
+        return None
 
     def failure(self, *, at_rest: bool = False) -> str | None:
         """Look for signs of life; a sentence if it died or hangs, else None.

@@ -115,10 +115,7 @@ class FrameReceiver:
         self._stride, self._next = stride, first
         self._last = NO_END if count is None else first + (count - 1) * stride
         for port in self.ports:
-            port.clear()
-            if (reason := port.failure(at_rest=True)) is not None:
-                log.warning("%s; it is replaced", reason)
-                port.renew()  # all that failed at once
+            port.clear()  # it renews what failed: all before one is waited for
         self._short = False
         self._supply()
         try:

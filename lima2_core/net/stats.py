@@ -80,6 +80,8 @@ class PortStats:
     pid: int
     """0 when there is no listener."""
     replaced: int
-    """How often the listener died, or hung, and was replaced."""
+    """How often the listener died, or hung, in this acquisition and was replaced."""
     hung: int
     """How often of these it hung."""
+    failed_before: str
+    """How the listener failed between the last acquisition and this one; empty if it did not."""

@@ -14,6 +14,7 @@ from lima2_core.camera.dispatch import Share
 from lima2_core.data.frame import Frame, Gap, Validity
 from lima2_core.errors import BusyError, CameraError, EndOfFrames, ParamError, PartialFrameError
 from lima2_core.ids import AcqId
+from lima2_core.net.pulse import process_state
 from lima2_core.testing.camera_rig import CameraCase, CameraRig, indices, until_the_end
 from lima2_core.testing.doubles import eventually
 from tango_servers.local.processes import free_udp_addresses
@@ -201,6 +202,22 @@ def test_a_listener_that_hangs_is_replaced_and_the_run_ends(make_rig):
     assert indices(items) == list(range(300))
     assert {item.cause for item in items if isinstance(item, Gap)} <= {Validity.PACKET_LOSS}
     assert port_of(rig)["hung"] == 1
+
+
+def test_a_listener_that_died_before_a_run_is_named_at_its_prepare(make_rig):
+    made = case()
+    rig = make_rig(made)
+    rig.run(made.params(nb_frames=3))
+    rig.sources[0].close()
+    port = port_of(rig)
+    os.kill(port["pid"], signal.SIGKILL)
+    assert eventually(lambda: process_state(port["pid"]) == "Z")
+
+    rig.prepare(made.params(nb_frames=3))
+
+    said = f"the listener of {port['name']} died (killed by signal 9), and was replaced"
+    assert [text for text in rig.sources[0].remarks if text.startswith(said)]
+    assert port_of(rig)["replaced"] == 0
 
 
 def test_a_run_that_is_stopped_ends_though_its_listener_hangs(make_rig):

@@ -16,6 +16,7 @@ from lima2_core.errors import CameraError
 from lima2_core.net import ListenerStock, Lost, Port, PortOptions, Received
 from lima2_core.net import process as process_module
 from lima2_core.net.pulse import LOOK_S, Pulse, process_state
+from lima2_core.net.receiver import MAX_REPLACED
 from lima2_core.system.books import left_open
 from lima2_core.system.ports import RunStatus
 from lima2_core.testing.doubles import eventually
@@ -267,7 +268,43 @@ def test_a_listener_that_hangs_between_acquisitions_is_replaced_at_once(make_lin
     assert time.monotonic() - before_s < LIMIT_S
     account = link.send(5, first_frame=4)
     link.check(link.take_all(LIMIT_S), account, first_frame=4)
-    assert [port.hung for port in link.receiver.stats()] == [1, 1]
+    stats = link.receiver.stats()
+    assert ["hangs (stopped)" in port.failed_before for port in stats] == [True, True]
+    assert [(port.replaced, port.hung) for port in stats] == [(0, 0), (0, 0)]
+    link.check_counts(account)
+    link.acquire(3, first_frame=20)
+    assert [port.failed_before for port in link.receiver.stats()] == ["", ""]
+
+
+def test_one_that_died_at_rest_is_none_of_those_an_acquisition_may_lose(make_link):
+    link = make_link()
+    link.acquire(3)
+    kill_listener(link)
+
+    link.receiver.start(4, count=8)
+    for number in range(MAX_REPLACED):
+        kill_listener(link)
+        assert link.receiver.next_frames(0.0) == [], number
+    account = link.send(8, first_frame=4)
+
+    link.check(link.take_all(LIMIT_S), account, first_frame=4)
+    stats = link.receiver.stats()[0]
+    assert stats.replaced == MAX_REPLACED
+    assert stats.failed_before.endswith("died (killed by signal 9)")
+
+
+def test_no_listener_is_there_while_the_table_is_cleared(make_link, monkeypatch):
+    link = make_link()
+    link.acquire(3)
+    (port,) = link.receiver.ports
+    victim = port.pid
+    stop_process(victim)
+    states = []
+    monkeypatch.setattr(port._table, "clear", lambda: states.append(process_state(victim)))
+
+    port.clear()
+
+    assert states == [""]
 
 
 def test_a_stop_does_not_wait_for_a_listener_that_hangs(make_link, caplog):

@@ -23,7 +23,10 @@ def receiver(monkeypatch):
 
 def test_what_listeners_did_not_get_is_told_once_with_their_names(receiver, monkeypatch):
     got = (REFUSED, "fifo 50", REFUSED)
-    ports = [{"name": f"10.1.1.1:{n}", "priority": text} for n, text in enumerate(got)]
+    ports = [
+        {"name": f"10.1.1.1:{n}", "priority": text, "failed_before": ""}
+        for n, text in enumerate(got)
+    ]
     monkeypatch.setattr(receiver, "counters", lambda: {"ports": ports})
     setup = EngineSetup.of(Installation.of({"modules": "3"}), JungfrauParams(), share_of(0, 1))
 
