@@ -13,18 +13,21 @@ from tango import AttrWriteType
 from tango.server import Device, attribute
 
 from lima2_core.camera.api import CameraPlugin
-from lima2_core.errors import Lima2Error
+from lima2_core.errors import Lima2Error, StateError
 from lima2_core.service.events import ServiceEvent, StateChanged
 from lima2_core.state.device import AcqState
 from lima2_core.worker import Worker
 from tango_servers import logs
-from tango_servers.errors import as_dev_failed
+from tango_servers.errors import as_dev_failed, dev_failed
 from tango_servers.names import AcqStateLabel, LogLevel
 from tango_servers.process import PROCESS
 from tango_servers.settings import no_number, the_one
 from tango_servers.states import DEV_STATES
 
 log = logging.getLogger(__name__)
+
+_PUMP_S = 5.0
+"""A pump waits no longer for the end of the one before."""
 
 
 def text_of(value: str | bytes) -> str:
@@ -38,6 +41,16 @@ def wire_text(text: str) -> str:
     return text.encode("utf-8", "surrogateescape").decode("latin-1")
 
 
+class NotThere:
+    """Stands for a part of a device that could not be set up: whoever asks it is told why."""
+
+    def __init__(self, why: StateError) -> None:
+        self._why = why
+
+    def __getattr__(self, name: str) -> Any:
+        raise dev_failed(self._why, name)
+
+
 class LimaDevice(Device):
     """A device in front of one service.
 
@@ -45,8 +58,22 @@ class LimaDevice(Device):
     """
 
     plugin: ClassVar[CameraPlugin]
-    unset: Lima2Error | None = None
-    """Why it could not be set up; None once it is."""
+    PARTS: ClassVar[tuple[str, ...]] = ("service",)
+    """Attributes of the object that `set_up` fills with what commands and attributes act on."""
+    unset: StateError | None = None
+    """What everything but Init is refused with; None once it is set up."""
+    _pump: Worker | None = None
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        """Refuse all commands of a device that is not set up where clients read the reason.
+
+        Those that have a check of their own ask a part of the device in it.
+        """
+        super().__init_subclass__(**kwargs)
+        for name, member in vars(cls).copy().items():
+            check = f"is_{name}_allowed"
+            if hasattr(member, "__tango_command__") and not hasattr(cls, check):
+                setattr(cls, check, cls.is_set_up)
 
     @as_dev_failed
     def init_device(self) -> None:
@@ -55,19 +82,37 @@ class LimaDevice(Device):
         A server that starts with a device that cannot be set up ends. By the command Init, which
         loses the text of an error, such a device comes to FAULT.
         """
-        self.unset = Lima2Error("this broke off; the log of the server tells why")
+        self._refuse_all(Lima2Error("this broke off; the log of the server tells why"))
         try:
             self._read_properties()
             self.check_properties()
             self.set_up()
         except Lima2Error as error:
             error.details.setdefault("device", self.get_name())
-            self.unset = error
+            self._refuse_all(error)
             if not PROCESS.serving:
                 raise
             log.error("%s cannot be set up: %s", self.get_name(), error)
+            self._announce(AcqState.FAULT)
         else:
             self.unset = None
+            self._events.put(StateChanged(self.service_state))
+
+    def _refuse_all(self, why: Lima2Error) -> None:
+        """Have everything refused that needs a part, rather than act on parts of before."""
+        self.unset = StateError(f"Not set up: {why}. Mend that, then call Init.", **why.details)
+        for part in self.PARTS:
+            setattr(self, part, NotThere(self.unset))
+
+    def is_set_up(self) -> bool:
+        """Whether commands can do anything.
+
+        Raises:
+            tango.DevFailed: only Init can; it tells what to mend before.
+        """
+        if self.unset is not None:
+            raise dev_failed(self.unset, "is_set_up")
+        return True
 
     def _read_properties(self) -> None:
         try:
@@ -108,17 +153,31 @@ class LimaDevice(Device):
     def start_pump(self, events: queue.SimpleQueue[ServiceEvent | None]) -> None:
         """Serve the events of the service until it closes."""
         self._events = events
-        self._pump = Worker(f"pump-{self.get_name()}", self._serve_events)
+        work = partial(self._serve_events, events, self._pump)
+        self._pump = Worker(f"pump-{self.get_name()}", work)
+
+    def _announce(self, state: AcqState) -> None:
+        """Have a state pushed that there is no service for."""
+        events: queue.SimpleQueue[ServiceEvent | None] = queue.SimpleQueue()
+        events.put(StateChanged(state))
+        events.put(None)
+        self.start_pump(events)
 
     def stop_pump(self) -> None:
         """Wait for the end of the events; the service is closed."""
-        self._pump.join(1.0)
+        if self._pump is not None:
+            self._pump.join(1.0)
 
-    def _serve_events(self) -> None:
+    def _serve_events(
+        self, events: queue.SimpleQueue[ServiceEvent | None], before: Worker | None
+    ) -> None:
         with tango.EnsureOmniThread():
+            if before is not None:
+                # It may wait to push until Init is over; what it pushes is older.
+                before.join(_PUMP_S)
             while True:
                 try:
-                    event = self._events.get(timeout=self.tick_s())
+                    event = events.get(timeout=self.tick_s())
                 except queue.Empty:
                     self._guarded(self.tick)
                     continue
@@ -136,8 +195,12 @@ class LimaDevice(Device):
         """Push what clients want to know of ``event``; on the pump thread."""
         if isinstance(event, StateChanged):
             self.push_change_event("acq_state", AcqStateLabel(event.state))
+            # Events of these two carry what the device was told, whatever is given here.
+            self.set_state(DEV_STATES[event.state])
             self.push_change_event("State", DEV_STATES[event.state])
-            self.push_change_event("Status", self.dev_status())
+            status = self.dev_status()
+            self.set_status(status)
+            self.push_change_event("Status", status)
 
     @property
     def service_state(self) -> AcqState:
@@ -178,7 +241,7 @@ class LimaDevice(Device):
 
     def dev_status(self) -> str:
         if self.unset is not None:
-            return wire_text(f"Not set up: {self.unset}. Mend that, then call Init.")
+            return wire_text(str(self.unset))
         return wire_text(self.status_sentence())
 
     @property

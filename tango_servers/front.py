@@ -6,6 +6,7 @@ on their own device only (`tango_servers.control_device`), these on control and 
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, ClassVar
@@ -45,6 +46,7 @@ class Front(FrontReadings):
     Threads: commands and attributes on Tango's threads; events on the pump thread only.
     """
 
+    PARTS = ("service", "link", "system")
     service: ControlService
     link: TangoLink
     outputs: ClassVar[Sequence[OutputPlugin]] = ()
@@ -75,24 +77,33 @@ class Front(FrontReadings):
     # Events, on the pump thread
 
     def tick_s(self) -> float:
-        return _QUICK_S if self.system.lively else _SLOW_S
+        with contextlib.suppress(tango.DevFailed):  # it is not set up
+            if self.system.lively:
+                return _QUICK_S
+        return _SLOW_S
 
     def tick(self) -> None:
         self.system.look()
-        self._push("State", self.dev_state)
-        self._push("Status", self.dev_status)
-        for name in (*self.READINGS, *self.EVERYDAY):
-            self._push(name, partial(getattr(type(self), name).fget, self))
+        self._push_readings()
         images = self.system.images
         newest = images.newest if images is not None else None
         if newest is not None and self._pushed.get("last_image") is not newest:
             self._pushed["last_image"] = newest
             self.push_change_event("last_image", newest.pixels)
 
+    def _push_readings(self) -> None:
+        self._push("State", self.dev_state)
+        self._push("Status", self.dev_status)
+        for name in (*self.READINGS, *self.EVERYDAY):
+            self._push(name, partial(getattr(type(self), name).fget, self))
+
     def handle(self, event: ServiceEvent) -> None:
         if isinstance(event, StateChanged):
             self.push_change_event("acq_state", AcqStateLabel(event.state))
-        self.tick()
+        if self.unset is None:
+            self.tick()
+        else:
+            self._push_readings()
 
     def _push(self, name: str, read: Callable[[], Any]) -> None:
         """Push what has changed; what cannot be read at present is not pushed."""

@@ -27,6 +27,7 @@ RunPhaseLabel = enum.IntEnum(  # type: ignore[misc]
     "RunPhaseLabel",
     {name: number for number, name in enumerate(("none", *PhaseLabel.__members__))},
 )
+_BUSY = (FrontState.RUNNING, FrontState.FOREIGN)
 _LIMA_WORDS = {
     FrontState.RUNNING: "Running",
     FrontState.FOREIGN: "Running",
@@ -77,6 +78,10 @@ class FrontReadings(FrontAttributes):
 
     # State
 
+    @property
+    def _state_of_all(self) -> FrontState:
+        return self.system.state if self.unset is None else FrontState.FAULT
+
     @attribute(
         dtype=FrontStateLabel,
         label="System",
@@ -85,7 +90,7 @@ class FrontReadings(FrontAttributes):
         "client), terminate",
     )
     def front_state(self) -> Any:
-        return FrontStateLabel[self.system.state.value]
+        return FrontStateLabel[self._state_of_all.value]
 
     @attribute(
         dtype=RunPhaseLabel,
@@ -98,15 +103,15 @@ class FrontReadings(FrontAttributes):
 
     @attribute(dtype=str, label="Status", doc="Ready, Running or Fault, as in Lima1")
     def acq_status(self) -> str:
-        return _LIMA_WORDS.get(self.system.state, "Ready")
+        return _LIMA_WORDS.get(self._state_of_all, "Ready")
 
     @attribute(dtype=bool, label="Ready", doc="Whether prepareAcq is possible now")
     def ready_for_next_acq(self) -> bool:
-        return self.system.state not in (FrontState.RUNNING, FrontState.FOREIGN)
+        return self.unset is None and self._state_of_all not in _BUSY
 
     @attribute(dtype=str, label="Last error", doc="'No error', or what failed or was refused last")
     def front_error(self) -> str:
-        error = self.system.error
+        error = self.unset or self.system.error
         return wire_text(str(error)) if error is not None else NO_ERROR
 
     @attribute(dtype=str, label="Stuck", doc="What the current run waits for; empty if it goes on")

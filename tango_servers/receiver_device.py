@@ -288,8 +288,8 @@ class Lima2Receiver(LimaDevice):
 
     @as_dev_failed
     def is_Prepare_allowed(self) -> bool:
-        self._share = self._find_share()
         self.service.check_preparable()
+        self._share = self._find_share()
         return True
 
     @command(dtype_in=str, doc_in="uuid of the acquisition")
