@@ -96,7 +96,8 @@ class LimaDevice(Device):
             self._announce(AcqState.FAULT)
         else:
             self.unset = None
-            self._events.put(StateChanged(self.service_state))
+            if PROCESS.serving:  # by Init: listeners know the state of before
+                self._events.put(StateChanged(self.service_state))
 
     def _refuse_all(self, why: Lima2Error) -> None:
         """Have everything refused that needs a part, rather than act on parts of before."""
