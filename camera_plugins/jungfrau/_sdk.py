@@ -75,7 +75,7 @@ class Detector(Protocol):
             limit_s: how long to wait for the answer.
             patience_s: how long it may take. Without it what is late is given up, and the
                 process with it; within it what is late goes on, and is waited for by the next
-                call.
+                call. One that only gets the same again takes that answer for its own.
 
         Raises:
             SlsError: slsdet refused a step; none of those behind it was done.

@@ -39,6 +39,7 @@ log = logging.getLogger(__name__)
 
 _GLANCE_S: Final = 0.3
 _TURN_S: Final = 0.02
+"""For those who must not wait; what comes later is found by the next look."""
 _READINGS_KEPT_S: Final = 1.0
 _PROGRESS_KEPT_S: Final = 0.1
 _POLL_S: Final = 0.01
@@ -183,21 +184,25 @@ class SlsdetBackend(Backend):
             return progress.exposed if progress.is_exact or not is_started else None
 
     def nb_exposed(self) -> int:
+        progress = self._look(_GLANCE_S)
+        return progress.exposed if progress is not None else 0
+
+    def _look(self, limit_s: float) -> Progress | None:
+        """See how far it is, if nobody has looked just now."""
         progress = self._progress
-        if progress is None:
-            return 0
-        if progress.running and self._now_s() - self._looked_s >= _PROGRESS_KEPT_S:
+        if progress is None or not progress.running:
+            return progress
+        if self._now_s() - self._looked_s >= _PROGRESS_KEPT_S:
             with self._glancing() as free:
                 if free:
                     self._looked_s = self._now_s()
-                    if (found := self._glance(("status", "exposed"))) is not None:
+                    if (found := self._glance(("status", "exposed"), limit_s)) is not None:
                         progress.note(found["status"], found["exposed"], self._now_s())
                         self._heard_s = self._now_s()
-        return progress.exposed
+        return progress
 
     def failure(self) -> Failure | None:
-        self.nb_exposed()
-        progress = self._progress
+        progress = self._look(_TURN_S)
         if progress is None or progress.started_s is None or progress.stopping:
             return None
         if progress.broken:
@@ -356,7 +361,7 @@ class SlsdetBackend(Backend):
 
     def _read_readings(self) -> None:
         names = ("status", "too_hot", "temperature_fpga", "temperature_adc")
-        found = self._glance(names)
+        found = self._glance(names, _GLANCE_S)
         if found is None:
             if not self._detector.alive:
                 self._readings = {"detector_state": "no answer"}
@@ -372,13 +377,13 @@ class SlsdetBackend(Backend):
             "temp_event": any(found["too_hot"]),
         }
 
-    def _glance(self, names: Sequence[str]) -> dict[str, list[Any]] | None:
+    def _glance(self, names: Sequence[str], limit_s: float) -> dict[str, list[Any]] | None:
         """Values, if they come soon; the detector is not given up before its time limit."""
         try:
             found = self._detector.run(
                 [Step("get", name) for name in names],
                 "is being read",
-                limit_s=_GLANCE_S,
+                limit_s=limit_s,
                 patience_s=ANSWER_S,
             )
         except (SlsError, CameraError):

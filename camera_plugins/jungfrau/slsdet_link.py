@@ -11,7 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final
 
@@ -22,6 +22,16 @@ _ROOT: Final = Path(__file__).resolve().parents[2]
 _END_S: Final = 0.5
 
 PROGRAM: Final = (sys.executable, "-m", "camera_plugins.jungfrau._sdk")
+
+
+@dataclass(frozen=True, slots=True)
+class _Pending:
+    """What has no answer yet."""
+
+    steps: tuple[Step, ...]
+    about: str
+    until_s: float
+    """How long it is waited for."""
 
 
 class DetectorLink:
@@ -39,8 +49,7 @@ class DetectorLink:
         self._now_s = now_s
         self._process: subprocess.Popen[bytes] | None = None
         self._control: socket.socket | None = None
-        self._pending: tuple[str, float] | None = None
-        """What has no answer yet, and until when it is waited for."""
+        self._pending: _Pending | None = None
 
     @property
     def alive(self) -> bool:
@@ -52,19 +61,28 @@ class DetectorLink:
         until_s = self._now_s() + limit_s
         if not self.alive:
             self.close()
-        with contextlib.suppress(SlsError):  # it was not waited for
-            self._settle(until_s)
+        if not self._has_asked(steps):
+            with contextlib.suppress(SlsError):  # it was not waited for
+                self._settle(until_s)
+            self._ask(_Pending(tuple(steps), about, self._now_s() + max(patience_s, limit_s)))
+        return self._settle(until_s)
+
+    def _has_asked(self, steps: Sequence[Step]) -> bool:
+        """Whether just this question waits for its answer: it is not asked twice."""
+        pending = self._pending
+        if pending is None or any(step.verb != "get" for step in steps):
+            return False
+        return pending.steps == tuple(steps) and self._now_s() < pending.until_s
+
+    def _ask(self, question: _Pending) -> None:
         if self._control is None:
             self._begin()
         assert self._control is not None
-        request = json.dumps([asdict(step) for step in steps]).encode()
-        self._pending = (about, self._now_s() + max(patience_s, limit_s))
+        self._pending = question
         try:
-            self._control.send(request)
+            self._control.send(json.dumps([asdict(step) for step in question.steps]).encode())
         except OSError as error:
             raise self._died() from error
-        answer = self._settle(until_s)
-        return answer
 
     def close(self) -> None:
         """End the process; harmless at any time."""
@@ -99,7 +117,7 @@ class DetectorLink:
         """Wait for the answer that is due, if there is one."""
         if self._pending is None or self._control is None:
             return []
-        about, patience_until_s = self._pending
+        about, patience_until_s = self._pending.about, self._pending.until_s
         wait_s = max(0.0, until_s - self._now_s())
         if not select.select([self._control], [], [], wait_s)[0]:
             if self._now_s() < patience_until_s - 1e-3:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import select
 import signal
 import socket
 import sys
@@ -17,14 +18,17 @@ from lima2_core.testing.doubles import eventually
 ECHO = """
 import json, os, socket, sys, time
 control = socket.socket(fileno=int(sys.argv[1]))
+asked = 0
 while message := control.recv(131072):
+    asked += 1
     results = []
     for step in json.loads(message):
         if step["verb"] == "get" and step["name"] == "end":
             sys.exit(3)
         if step["name"] == "slow":
             time.sleep(step["value"])
-        results.append(os.getpid() if step["name"] == "pid" else step["value"])
+        told = {"pid": os.getpid(), "asked": asked}
+        results.append(told.get(step["name"], step["value"]))
     bad = any(step["name"] == "bad" for step in json.loads(message))
     control.send(json.dumps({"error": "no"} if bad else {"results": results}).encode())
 """
@@ -66,6 +70,45 @@ def test_what_takes_long_goes_on_and_is_waited_for_by_the_next_call(link):
         link.run([Step("set", "a", 1)], "is set", limit_s=0.05)
 
     assert link.run([Step("set", "a", 1)], "is set", limit_s=5) == [1]
+
+
+def test_who_asks_the_same_again_gets_the_answer_that_was_late(link):
+    link.run([Step("set", "a", 1)], "is set", limit_s=5)
+    question = [Step("get", "slow", 0.3), Step("get", "asked")]
+
+    def look():
+        try:
+            return link.run(question, "is read", limit_s=0.02, patience_s=20)
+        except CameraError:
+            return None
+
+    assert look() is None
+    assert eventually(lambda: (answer := look()) and answer[1] == 2)
+
+    assert link.run([Step("get", "asked")], "is read", limit_s=5) == [3]
+
+
+def test_what_changes_something_is_done_as_often_as_it_is_said(link):
+    link.run([Step("set", "a", 1)], "is set", limit_s=5)
+    change = [Step("set", "slow", 0.1), Step("get", "asked")]
+
+    with pytest.raises(CameraError):
+        link.run(change, "is set", limit_s=0.02, patience_s=20)
+
+    assert link.run(change, "is set", limit_s=5)[1] == 3
+
+
+def test_an_answer_that_came_too_late_is_not_taken(link, monkeypatch):
+    link.run([Step("set", "a", 1)], "is set", limit_s=5)
+    question = [Step("get", "slow", 0.05), Step("get", "asked")]
+    with pytest.raises(CameraError):
+        link.run(question, "is read", limit_s=0.01, patience_s=20)
+    assert select.select([link._control], [], [], 5)[0]
+
+    now_s = link._now_s
+    monkeypatch.setattr(link, "_now_s", lambda: now_s() + 30)
+
+    assert link.run(question, "is read", limit_s=5)[1] == 3
 
 
 def test_signals_to_the_group_of_a_server_do_not_reach_it(link):

@@ -658,6 +658,28 @@ def test_of_a_detector_that_does_not_answer_it_is_not_certain_that_it_failed(rig
     assert backend.failure() is None
 
 
+@pytest.mark.parametrize("is_in_use", [False, True])
+def test_nobody_waits_to_hear_whether_a_silent_detector_failed(rig, clock, monkeypatch, is_in_use):
+    backend, detector = rig()
+    start(backend, detector, setup_of())
+    clock.advance(1.0)
+    waited_s = []
+
+    def keep_silent(steps, about, *, limit_s, patience_s=0.0):
+        waited_s.append(limit_s)
+        raise CameraError("is late")
+
+    monkeypatch.setattr(detector, "run", keep_silent)
+    if is_in_use:
+        backend._lock.acquire()
+    for _ in range(3):
+        assert backend.failure() is None
+        clock.advance(0.1)
+
+    assert sum(waited_s) <= 3 * 0.02
+    assert len(waited_s) == (0 if is_in_use else 3)
+
+
 def test_the_detector_is_not_asked_for_progress_too_often(rig, clock):
     backend, detector = rig()
     start(backend, detector, setup_of())
