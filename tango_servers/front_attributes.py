@@ -126,7 +126,8 @@ class FrontAttributes(ParamsDevice):
         f"{IMG}.roi",
         ("DevLong64",),
         "Image region",
-        "x, y, width and height in binned pixels, read out by the detector; 0, 0, 0, 0 = all",
+        "x, y, width and height in binned pixels, read out by the detector if it can; 0, 0, 0, 0 "
+        "= all",
         shown=lambda roi: [
             roi[corner][axis] for corner in ("topleft", "dimensions") for axis in "xy"
         ],
@@ -141,7 +142,7 @@ class FrontAttributes(ParamsDevice):
         f"{IMG}.binning",
         ("DevLong64",),
         "Binning",
-        "Pixels added up into one, along a row and down the rows, by the detector",
+        "Pixels added up into one, along a row and down the rows, by the detector if it can",
         shown=lambda binning: [binning["x"], binning["y"]],
         taken=lambda values: point(values, 2, 0),
         max_dim_x=2,
@@ -151,7 +152,7 @@ class FrontAttributes(ParamsDevice):
         f"{IMG}.flip",
         FlipLabel,
         "Flip",
-        "Mirror images: none, left_right, up_down; after binning and region",
+        "Mirror images: none, left_right, up_down; after binning and region, if the detector can",
         shown=lambda name: FlipLabel[name],
         taken=lambda number: FlipLabel(number).name,
     )

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any, TypeAlias
 
+from lima2_core.camera.paced import check_operation
 from lima2_core.camera.params import AcqParams, AcquisitionParams, BinningParams, RectParams
 from lima2_core.errors import ParamError
 from lima2_core.service.control import ControlService
@@ -81,6 +82,7 @@ def _nb_frames_per_trigger(asked: AcquisitionParams, service: ControlService) ->
 
 
 def _roi(asked: AcquisitionParams, service: ControlService) -> None:
+    _check_operation("roi", asked, service)
     roi: RectParams = asked.img.roi
     cols, rows = _size(service)
     x_end, y_end = roi.topleft.x + roi.dimensions.x, roi.topleft.y + roi.dimensions.y
@@ -95,6 +97,7 @@ def _roi(asked: AcquisitionParams, service: ControlService) -> None:
 
 
 def _binning(asked: AcquisitionParams, service: ControlService) -> None:
+    _check_operation("binning", asked, service)
     binning: BinningParams = asked.img.binning
     cols, rows = _size(service)
     if binning.x > cols or binning.y > rows:
@@ -103,6 +106,14 @@ def _binning(asked: AcquisitionParams, service: ControlService) -> None:
             "of the detector",
             path=f"{ACQUISITION}.img.binning",
         )
+
+
+def _flip(asked: AcquisitionParams, service: ControlService) -> None:
+    _check_operation("flip", asked, service)
+
+
+def _check_operation(name: str, asked: AcquisitionParams, service: ControlService) -> None:
+    check_operation(asked.img, name, service.image_operations, f"{ACQUISITION}.img")
 
 
 def _size(service: ControlService) -> tuple[float, float]:
@@ -119,4 +130,5 @@ _CHECKS: Mapping[str, Check] = {
     f"{ACQUISITION}.acq.nb_frames_per_trigger": _nb_frames_per_trigger,
     f"{ACQUISITION}.img.roi": _roi,
     f"{ACQUISITION}.img.binning": _binning,
+    f"{ACQUISITION}.img.flip": _flip,
 }

@@ -33,7 +33,7 @@ from lima2_core.camera.api import (
     Scalar,
 )
 from lima2_core.camera.paced import check_against
-from lima2_core.camera.params import AcquisitionParams, ImageParams
+from lima2_core.camera.params import AcquisitionParams
 from lima2_core.errors import ParamError, StateError
 from lima2_core.ids import AcqId
 
@@ -86,6 +86,7 @@ class JungfrauControl(CameraControl):
             trigger_modes=self._backend.trigger_modes,
             expo_time_range_s=(1e-6, 60.0),
             latency_time_range_s=(0.0, 3600.0),
+            image_operations=(),  # det.readout_rows are rows around the centre
         )
 
     def status(self) -> Mapping[str, Scalar]:
@@ -101,7 +102,6 @@ class JungfrauControl(CameraControl):
     def check(self, params: AcquisitionParams) -> None:
         jungfrau = _own(params)
         check_against(params, self.capabilities())
-        _check_image(params.img)
         det = jungfrau.det
         if det.readout_speed == "full" and self._installation.interfaces == 1:
             raise ParamError(
@@ -207,14 +207,3 @@ def _own(params: AcquisitionParams) -> JungfrauParams:
     if not isinstance(params, JungfrauParams):
         raise TypeError(f"a JUNGFRAU takes JungfrauParams, not {type(params).__name__}")
     return params
-
-
-def _check_image(img: ImageParams) -> None:
-    """Refuse what other detectors do with their images: this one reads rows around the centre."""
-    for name in ("binning", "roi", "flip"):
-        if getattr(img, name) != getattr(ImageParams(), name):
-            raise ParamError(
-                "the detector does not do this; use the geometry of the processing, or "
-                "det.readout_rows",
-                path=f"img.{name}",
-            )

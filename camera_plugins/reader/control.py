@@ -8,11 +8,13 @@ from pathlib import Path
 from camera_plugins.reader.files import Recording, find
 from camera_plugins.reader.params import ReaderParams
 from lima2_core.camera.api import CameraEnv, CameraLink, Capabilities, DetectorInfo
-from lima2_core.camera.paced import PacedControl
-from lima2_core.camera.params import AcquisitionParams
+from lima2_core.camera.paced import PacedControl, check_operation
+from lima2_core.camera.params import IMAGE_OPERATIONS, AcquisitionParams
 from lima2_core.errors import ParamError
 from lima2_core.ids import AcqId
 
+_ABLE: tuple[str, ...] = ()
+"""Recorded frames are played as they are: no operation on images is done."""
 _LEAST_PIXEL_M, _MOST_PIXEL_M = 1e-9, 1.0
 
 
@@ -32,19 +34,8 @@ def recording_of(params: AcquisitionParams, env: CameraEnv) -> Recording:
             "fewer, or set det.loop",
             path="acq.nb_frames",
         )
-    for name, value, only in (
-        ("binning.x", params.img.binning.x, 1),
-        ("binning.y", params.img.binning.y, 1),
-        ("roi.topleft.x", params.img.roi.topleft.x, 0),
-        ("roi.topleft.y", params.img.roi.topleft.y, 0),
-        ("roi.dimensions.x", params.img.roi.dimensions.x, 0),
-        ("roi.dimensions.y", params.img.roi.dimensions.y, 0),
-        ("flip", params.img.flip, "none"),
-    ):
-        if value != only:
-            raise ParamError(
-                f"recorded frames are played as they are; use {only}", path=f"img.{name}"
-            )
+    for name in IMAGE_OPERATIONS:
+        check_operation(params.img, name, _ABLE)
     return recording
 
 
@@ -110,6 +101,7 @@ class ReaderControl(PacedControl):
             trigger_modes=("internal", "software"),
             expo_time_range_s=(1e-6, 3600.0),
             latency_time_range_s=(0.0, 3600.0),
+            image_operations=_ABLE,
         )
 
     def check(self, params: AcquisitionParams) -> None:

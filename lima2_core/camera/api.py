@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from lima2_core.camera.dispatch import Share
-from lima2_core.camera.params import AcquisitionParams
+from lima2_core.camera.params import IMAGE_OPERATIONS, AcquisitionParams
 from lima2_core.clock import Clock, SystemClock
 from lima2_core.data.fields import FrameField
 from lima2_core.data.frame import Frame, FrameSpec, Gap
@@ -67,6 +67,8 @@ class Capabilities:
     expo_time_range_s: tuple[float, float]
     latency_time_range_s: tuple[float, float]
     nb_frames_per_trigger_range: tuple[int, int] = (1, 2**32 - 1)
+    image_operations: tuple[str, ...] = IMAGE_OPERATIONS
+    """Fields of `ImageParams` that may be other than by default; not told to foreign clients."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,7 +20,7 @@ import logging
 import math
 import threading
 from abc import abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from lima2_core.camera.api import (
@@ -35,7 +35,7 @@ from lima2_core.camera.api import (
 )
 from lima2_core.camera.dispatch import DispatchMode, frames_of, frames_share, keeps_rows
 from lima2_core.camera.exposures import ENDLESS, Exposures
-from lima2_core.camera.params import AcquisitionParams
+from lima2_core.camera.params import IMAGE_OPERATIONS, AcquisitionParams, ImageParams
 from lima2_core.clock import Clock
 from lima2_core.data.frame import Frame, Gap
 from lima2_core.errors import EndOfFrames, ParamError, StateError
@@ -84,6 +84,8 @@ def check_against(params: AcquisitionParams, capabilities: Capabilities) -> None
             f"{acq.nb_frames_per_trigger} is outside {low} to {high}",
             path="acq.nb_frames_per_trigger",
         )
+    for name in IMAGE_OPERATIONS:
+        check_operation(params.img, name, capabilities.image_operations)
     if params.accu.nb_frames != 1:
         raise ParamError(
             "this detector does not accumulate; use 1, and the accumulation of the processing",
@@ -97,6 +99,26 @@ def check_against(params: AcquisitionParams, capabilities: Capabilities) -> None
             raise ParamError(
                 f"all frames are transferred; use {only}, not {value}", path=f"xfer.slice.{name}"
             )
+
+
+def check_operation(img: ImageParams, name: str, able: Collection[str], group: str = "img") -> None:
+    """Refuse an operation on images that the detector does not have.
+
+    Args:
+        img: what is asked for.
+        name: the operation.
+        able: operations that the detector has.
+        group: where ``img`` is in the parameters.
+
+    Raises:
+        ParamError: the path names the operation.
+    """
+    if name not in able and getattr(img, name) != getattr(ImageParams(), name):
+        raise ParamError(
+            "the detector does not do this with its images; leave it as it is by default, and use "
+            "the geometry of the processing",
+            path=f"{group}.{name}",
+        )
 
 
 @dataclass(slots=True)

@@ -6,7 +6,7 @@ microseconds there. A camera derives from `AcquisitionParams` and adds its ``det
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Final, Literal
 
 from pydantic import Field
 
@@ -67,6 +67,10 @@ class ImageParams(ParamsModel):
     binning: BinningParams = BinningParams()
     roi: RectParams = RectParams()
     flip: Literal["none", "left_right", "up_down"] = "none"
+
+
+IMAGE_OPERATIONS: Final = tuple(ImageParams.model_fields)
+"""What detectors may be able to do with an image."""
 
 
 class ShutterParams(ParamsModel):

@@ -224,6 +224,11 @@ class ControlService:
             "nb_frames_per_trigger_range": list(able.nb_frames_per_trigger_range),
         }
 
+    @property
+    def image_operations(self) -> Sequence[str]:
+        """What the detector can do with images, as fields of `ImageParams`."""
+        return self._camera.capabilities().image_operations
+
     def close(self) -> None:
         """End everything.
 

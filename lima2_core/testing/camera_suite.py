@@ -28,6 +28,7 @@ import pytest
 
 from lima2_core.camera.api import SourceRequest
 from lima2_core.camera.dispatch import Share
+from lima2_core.camera.params import IMAGE_OPERATIONS
 from lima2_core.data.fields import fields_dtype
 from lima2_core.data.frame import Frame, Gap, Validity, pixel_type_of
 from lima2_core.data.geometry import Affine, Roi
@@ -85,6 +86,13 @@ class CameraSuite:
             with pytest.raises(ParamError) as refused:
                 rig.control.check(case.params(**{key: value}))
             assert refused.value.path == f"acq.{key}"
+        assert set(able.image_operations) <= set(IMAGE_OPERATIONS)
+        other = {"binning": {"x": 2}, "roi": {"dimensions": {"x": 8, "y": 8}}, "flip": "up_down"}
+        for name in set(IMAGE_OPERATIONS) - set(able.image_operations):
+            tree = {**case.tree, "img": {name: other[name]}}
+            with pytest.raises(ParamError) as refused:
+                rig.control.check(case.params(tree))
+            assert refused.value.path == f"img.{name}"
 
     def test_resolving_takes_no_memory(self, case: CameraCase, rig: CameraRig) -> None:
         source = rig.receivers[0].source(

@@ -217,8 +217,8 @@ def test_more_frames_than_there_are_need_a_loop(make, recorded):
 @pytest.mark.parametrize(
     ("img", "path"),
     [
-        ({"binning": {"x": 2}}, "img.binning.x"),
-        ({"roi": {"dimensions": {"x": 2, "y": 2}}}, "img.roi.dimensions.x"),
+        ({"binning": {"x": 2}}, "img.binning"),
+        ({"roi": {"dimensions": {"x": 2, "y": 2}}}, "img.roi"),
         ({"flip": "up_down"}, "img.flip"),
     ],
 )
