@@ -1,7 +1,9 @@
-"""Random frames and maps in files."""
+"""Random frames and maps in files, systems, packets."""
 
 import numpy as np
 import pytest
+
+from tests.integration.packets import Link
 
 
 @pytest.fixture
@@ -47,3 +49,18 @@ def make_system(request):
 @pytest.fixture
 def system(make_system):
     return make_system()
+
+
+@pytest.fixture
+def make_link():
+    """Makes senders of packets with their receivers, and closes them."""
+    links = []
+
+    def make(**options):
+        link = Link(**options)
+        links.append(link)
+        return link
+
+    yield make
+    for link in links:
+        link.close()

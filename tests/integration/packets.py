@@ -173,3 +173,8 @@ class Link:
         good = counts.accepted + counts.late + counts.doubled
         assert good + counts.short + counts.foreign + counts.out_of_range == line.sent
         return counts.late - line.late
+
+
+def counts_of(link):
+    """What the first port of a link has counted."""
+    return link.receiver.stats()[0].counts

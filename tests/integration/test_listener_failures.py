@@ -20,25 +20,7 @@ from lima2_core.net.receiver import MAX_REPLACED
 from lima2_core.system.books import left_open
 from lima2_core.system.ports import RunStatus
 from lima2_core.testing.doubles import eventually
-from tests.integration.packets import LIMIT_S, Link
-
-
-@pytest.fixture
-def make_link():
-    links = []
-
-    def make(**options):
-        link = Link(**options)
-        links.append(link)
-        return link
-
-    yield make
-    for link in links:
-        link.close()
-
-
-def counts_of(link):
-    return link.receiver.stats()[0].counts
+from tests.integration.packets import LIMIT_S, counts_of
 
 
 def stop_process(pid):

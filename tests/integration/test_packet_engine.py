@@ -18,25 +18,7 @@ from lima2_core.data.memory import BufferPool
 from lima2_core.errors import CameraError, StateError
 from lima2_core.net import FrameReceiver, Lost, Port, PortAddress, PortOptions, Received
 from lima2_core.testing.doubles import eventually
-from tests.integration.packets import HOST, LIMIT_S, Link
-
-
-@pytest.fixture
-def make_link():
-    links = []
-
-    def make(**options):
-        link = Link(**options)
-        links.append(link)
-        return link
-
-    yield make
-    for link in links:
-        link.close()
-
-
-def counts_of(link):
-    return link.receiver.stats()[0].counts
+from tests.integration.packets import HOST, LIMIT_S, counts_of
 
 
 def is_gone(pid):

@@ -8,6 +8,7 @@ from tango_servers.deployment import load_deployment
 from tango_servers.local.database import EmbeddedDatabase
 from tango_servers.local.servers import ServerGroup
 from tests.tango.devices import System
+from tests.tango.front_rig import FrontRig
 
 CONTROL = "id00/limacontrol/simulator"
 RECEIVERS = ["id00/limareceiver/simulator1", "id00/limareceiver/simulator2"]
@@ -45,3 +46,14 @@ def system(devices):
     """The devices at rest, and brought to rest afterwards."""
     yield devices
     devices.clear()
+
+
+@pytest.fixture
+def front(system):
+    """The front at rest, with default parameters."""
+    rig = FrontRig(system.tango_host, CONTROL)
+    rig.clear()
+    rig.defaults()
+    yield rig
+    rig.clear()
+    rig.defaults()

@@ -15,21 +15,10 @@ from lima2_core.data.news import unpack
 from lima2_core.worker import Worker
 from tests.tango.conftest import CONTROL
 from tests.tango.devices import Events, reason, wait_until
-from tests.tango.front_rig import FrontRig
 
 ENDLESS = 0
 DONE = 5
 """Number of the phase among its labels."""
-
-
-@pytest.fixture
-def front(system):
-    """The front at rest, with default parameters."""
-    rig = FrontRig(system.tango_host, CONTROL)
-    rig.clear()
-    rig.defaults()
-    yield rig
-    rig.clear()
 
 
 def image_of(idx):

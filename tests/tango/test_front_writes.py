@@ -5,21 +5,10 @@ import json
 import pytest
 import tango
 
-from tests.tango.conftest import CONTROL
 from tests.tango.devices import reason
-from tests.tango.front_rig import SMALL, FrontRig
+from tests.tango.front_rig import SMALL
 
 REGION = "acquisition.img.roi"
-
-
-@pytest.fixture
-def front(system):
-    """The front at rest, with default parameters."""
-    rig = FrontRig(system.tango_host, CONTROL)
-    rig.clear()
-    rig.defaults()
-    yield rig
-    rig.defaults()
 
 
 def refusal(call):
