@@ -112,7 +112,8 @@ def test_log_options_stand_before_or_after_the_instance(launch, database, tmp_pa
 
     level = tango.DeviceProxy(f"tango://{database.tango_host}/{RECEIVERS[0]}").log_level
     assert level.name == "trace"
-    assert [path.name for path in folder.iterdir()] == ["rcv1.0.log"]
+    # It is made with the first record, which may come after the first answer.
+    wait_until(lambda: [path.name for path in folder.iterdir()] == ["rcv1.0.log"], "the file")
     log = folder / "rcv1.0.log"
     wait_until(lambda: "serving lima2_tango/simulator_rcv1" in log.read_text(), "a line in the log")
 
