@@ -27,7 +27,6 @@ _STOP_S = 60.0
 _INTERRUPTED = 130
 """Exit code of commands that were ended by Ctrl-C."""
 _PATHS_TOLD = 5
-_ALIVE = ("prepared", "running")
 
 
 @command
@@ -45,20 +44,29 @@ def main(argv: Sequence[str]) -> int:
     run = lima.prepare()
     for warning in lima.warnings:
         print(f"mind: {warning}", file=sys.stderr)
-    lima.start(run)
-    print(f"run {run.uuid}", flush=True)
-    if not options.wait:
-        return 0
     interrupted = False
     try:
+        # From here on Ctrl-C must not leave a run behind that goes on.
+        lima.start(run)
+        print(f"run {run.uuid}", flush=True)
+        if not options.wait:
+            return 0
         _follow(run, options.timeout, quiet=options.quiet)
     except KeyboardInterrupt:
         interrupted = True
-        print("\nstopping; frames that were taken are kept", file=sys.stderr)
-        if run.phase in _ALIVE:  # else it may be the run of another client that is stopped
-            lima.stop()
-        run.wait(_STOP_S)
+        _end(lima, run)
     return _conclude(run, interrupted=interrupted)
+
+
+def _end(lima: Lima2, run: Run) -> None:
+    """End a run early, if it has not ended: else that of another client would be."""
+    print("\nstopping; frames that were taken are kept", file=sys.stderr)
+    phase = run.phase
+    if phase == "prepared":
+        lima.reset()
+    elif phase == "running":
+        lima.stop()
+    run.wait(_STOP_S)
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -172,6 +172,25 @@ def test_acquire_that_is_ended_from_the_keyboard(
     assert "stopping" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("phase", "ends"), [(["running", "done"], wire.STOP), (["prepared", "discarded"], wire.RESET)]
+)
+def test_acquire_that_is_ended_from_the_keyboard_while_it_starts_leaves_nothing_behind(
+    call, monkeypatch, phase, ends
+):
+    run = ScriptedRun((phase, []))
+    control = told_of(run)
+    run.values[wire.LEDGER_COUNTS] = json.dumps({"never_sent": 10})
+
+    def interrupted(*args, **kwargs):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(acquire.Lima2, "start", interrupted)
+
+    assert call(acquire, control) != 0
+    assert [name for name, _ in control.calls].count(ends) == 1
+
+
 def test_a_terminal_is_told_what_others_have_set(call, capsys, monkeypatch, tmp_path):
     control = told_of(ScriptedRun(("done", [])))
     params = Params.of_schema(json.dumps(SCHEMA))
