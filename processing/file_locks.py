@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import fcntl
+from collections.abc import Iterable
 from pathlib import Path
 
 _HELD = (errno.EAGAIN, errno.EACCES)
@@ -20,3 +21,8 @@ def is_complete(path: Path) -> bool:
         # A file system without locks keeps nobody out.
         return error.errno not in _HELD
     return True
+
+
+def being_written(paths: Iterable[Path]) -> Path | None:
+    """The first of some files that is there, and that somebody writes to."""
+    return next((path for path in paths if path.exists() and not is_complete(path)), None)

@@ -18,7 +18,7 @@ from lima2_core.flow.pipeline import SavedFiles
 from lima2_core.ids import AcqId
 from lima2_core.schema import ParamsModel, quantity
 from processing.codecs import Compression
-from processing.file_locks import is_complete
+from processing.file_locks import being_written
 
 DEFAULT_FORMAT = "{filename_prefix}_{filename_rank}_{file_number:05d}{filename_suffix}"
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
@@ -210,7 +210,7 @@ class SavingParams(ParamsModel):
                 "another",
                 path=path,
             )
-        held = next((one for one in existing if one.exists() and not is_complete(one)), None)
+        held = being_written(existing)
         if held is not None:
             raise ParamError(
                 f"{held} is being written; wait for the end of that run, or choose another "

@@ -21,7 +21,7 @@ from lima2_core.data.frame import FrameSpec
 from lima2_core.errors import StorageError
 from lima2_core.flow.sink import Row, Sink
 from lima2_core.ids import LocalIdx
-from processing.file_locks import is_complete
+from processing.file_locks import being_written
 from processing.saving import FileMetadata, SavingParams
 
 if TYPE_CHECKING:
@@ -180,13 +180,12 @@ class RowFilesSink(Sink, Generic[F]):
                 "filename_prefix or base_path",
                 file=str(existing[0]),
             )
-        for path in existing:
-            if path.exists() and not is_complete(path):
-                raise StorageError(
-                    f"{path} is being written by another run; choose another filename_prefix or "
-                    "base_path",
-                    file=str(path),
-                )
+        if (held := being_written(existing)) is not None:
+            raise StorageError(
+                f"{held} is being written by another run; choose another filename_prefix or "
+                "base_path",
+                file=str(held),
+            )
         for path in (*existing, params.draft):
             path.unlink(missing_ok=True)
 

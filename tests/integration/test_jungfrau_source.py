@@ -175,15 +175,20 @@ def test_packets_of_another_module_are_foreign(make_rig):
     assert other.counters()["ports"][1]["foreign"] == 8
 
 
-def test_a_listener_that_dies_is_replaced_and_nothing_hangs(make_rig):
-    made = case()
-    rig = make_rig(made)
+def with_a_signal_to_its_listener(rig, made, number):
+    """All that comes of 300 frames, though the listener gets a signal among them."""
     rig.prepare(made.params(nb_frames=300))
     rig.control.start()
     first = list(rig.sources[0].next_frames(1.0))
-    os.kill(port_of(rig)["pid"], signal.SIGKILL)
+    os.kill(port_of(rig)["pid"], number)
+    return first + list(until_the_end(rig.sources[0]))
 
-    items = first + list(until_the_end(rig.sources[0]))
+
+def test_a_listener_that_dies_is_replaced_and_nothing_hangs(make_rig):
+    made = case()
+    rig = make_rig(made)
+
+    items = with_a_signal_to_its_listener(rig, made, signal.SIGKILL)
 
     assert indices(items) == list(range(300))
     assert port_of(rig)["replaced"] == 1
@@ -192,12 +197,8 @@ def test_a_listener_that_dies_is_replaced_and_nothing_hangs(make_rig):
 def test_a_listener_that_hangs_is_replaced_and_the_run_ends(make_rig):
     made = case()
     rig = make_rig(made)
-    rig.prepare(made.params(nb_frames=300))
-    rig.control.start()
-    first = list(rig.sources[0].next_frames(1.0))
-    os.kill(port_of(rig)["pid"], signal.SIGSTOP)
 
-    items = first + list(until_the_end(rig.sources[0]))
+    items = with_a_signal_to_its_listener(rig, made, signal.SIGSTOP)
 
     assert indices(items) == list(range(300))
     assert {item.cause for item in items if isinstance(item, Gap)} <= {Validity.PACKET_LOSS}

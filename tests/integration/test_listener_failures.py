@@ -23,6 +23,13 @@ from lima2_core.testing.doubles import eventually
 from tests.integration.packets import LIMIT_S, counts_of
 
 
+def send_half_of_the_last(link):
+    """Send eight frames and see them received: the last one is open when its listener fails."""
+    sent = link.send(8, FaultRule(FaultKind.DROP, frame=7, packet=2))
+    assert eventually(lambda: counts_of(link).accepted == 8 * 4 - 1)
+    return sent
+
+
 def stop_process(pid):
     """Let it stand still, as one that hangs."""
     os.kill(pid, signal.SIGSTOP)
@@ -32,9 +39,7 @@ def stop_process(pid):
 def test_a_listener_that_dies_is_named_and_replaced_and_its_frames_go_on(make_link, caplog):
     link = make_link(options=PortOptions(frame_timeout_s=LIMIT_S))
     link.receiver.start(1, count=20)
-    # The frame is half there when its listener dies.
-    first = link.send(8, FaultRule(FaultKind.DROP, frame=7, packet=2))
-    assert eventually(lambda: counts_of(link).accepted == 8 * 4 - 1)
+    first = send_half_of_the_last(link)
     victim = link.receiver.ports[0].pid
 
     os.kill(victim, signal.SIGKILL)
@@ -183,8 +188,7 @@ def test_a_port_that_cannot_be_made_leaves_no_descriptors(make_link, monkeypatch
 def test_a_listener_that_hangs_is_named_and_replaced_and_its_frames_go_on(make_link, caplog):
     link = make_link(options=PortOptions(frame_timeout_s=LIMIT_S))
     link.receiver.start(1, count=20)
-    first = link.send(8, FaultRule(FaultKind.DROP, frame=7, packet=2))
-    assert eventually(lambda: counts_of(link).accepted == 8 * 4 - 1)
+    first = send_half_of_the_last(link)
 
     stop_process(link.receiver.ports[0].pid)
     second = link.send(12, first_frame=9)
@@ -296,8 +300,7 @@ def test_no_listener_is_there_while_the_table_is_cleared(make_link, monkeypatch)
 def test_a_stop_does_not_wait_for_a_listener_that_hangs(make_link, caplog):
     link = make_link(options=PortOptions(frame_timeout_s=LIMIT_S))
     link.receiver.start(1, count=100)
-    first = link.send(8, FaultRule(FaultKind.DROP, frame=7, packet=2))
-    assert eventually(lambda: counts_of(link).accepted == 8 * 4 - 1)
+    first = send_half_of_the_last(link)
     stop_process(link.receiver.ports[0].pid)
     link.send(4, first_frame=9)
     before_s = time.monotonic()

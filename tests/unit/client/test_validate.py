@@ -17,12 +17,7 @@ from tests.unit.processing.master_parts import DATA, DETECTOR, Parts, quadrants
 def filled(folder, **changed):
     """Two receivers in turns, frame 5 dropped; segments of four frames."""
     parts = Parts(folder, **{"segment_frames": 4, **changed})
-    parts.output.open(parts.run)
-    parts.deliver(0, 0, 2, 4, 6, 8)
-    parts.deliver(1, 1, 3)
-    parts.deliver(1, 5, gap=Validity.DROPPED)
-    parts.deliver(1, 7, 9)
-    parts.finish()
+    parts.run_in_turns()
     return parts
 
 

@@ -20,12 +20,7 @@ def filled(folder, **changed):
     """Two receivers in turns, frame 5 dropped (of 10); segments of six frames."""
     options = {"shape": (1, 20, 30), "segment_frames": 6, **changed}
     parts = HitsParts(folder, **options)
-    parts.output.open(parts.run)
-    parts.deliver(0, 0, 2, 4, 6, 8)
-    parts.deliver(1, 1, 3)
-    parts.deliver(1, 5, gap=Validity.DROPPED)
-    parts.deliver(1, 7, 9)
-    parts.finish()
+    parts.run_in_turns()
     return parts
 
 

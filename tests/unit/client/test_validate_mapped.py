@@ -22,12 +22,7 @@ FIELDS = (FrameField("bunch_id", np.dtype("<u8")), FrameField("mask", np.dtype("
 def filled(folder, kind=Parts, **changed):
     """Two receivers in turns, frame 5 dropped; segments of six frames, files of four rows."""
     parts = kind(folder, **{"segment_frames": 6, **changed})
-    parts.output.open(parts.run)
-    parts.deliver(0, 0, 2, 4, 6, 8)
-    parts.deliver(1, 1, 3)
-    parts.deliver(1, 5, gap=Validity.DROPPED)
-    parts.deliver(1, 7, 9)
-    parts.finish()
+    parts.run_in_turns()
     return parts
 
 

@@ -206,6 +206,15 @@ class Parts:
         self.is_finished = True
         self.output.finish()
 
+    def run_in_turns(self):
+        """A whole run of two receivers in turns: frames 0 to 9, of which 5 is dropped."""
+        self.output.open(self.run)
+        self.deliver(0, 0, 2, 4, 6, 8)
+        self.deliver(1, 1, 3)
+        self.deliver(1, 5, gap=Validity.DROPPED)
+        self.deliver(1, 7, 9)
+        self.finish()
+
     def close(self):
         for writer in self.writers:
             writer.sink.close()

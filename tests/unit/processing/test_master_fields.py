@@ -30,12 +30,7 @@ def told(parts, name="bunch_id"):
 def in_turns(folder, **changed):
     """Two receivers in turns, frame 5 dropped; segments of four frames, files of four."""
     parts = Parts(folder, segment_frames=4, fields=(FIELDS, FIELDS), **changed)
-    parts.output.open(parts.run)
-    parts.deliver(0, 0, 2, 4, 6, 8)
-    parts.deliver(1, 1, 3)
-    parts.deliver(1, 5, gap=Validity.DROPPED)
-    parts.deliver(1, 7, 9)
-    parts.finish()
+    parts.run_in_turns()
     return parts
 
 
