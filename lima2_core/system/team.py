@@ -129,9 +129,13 @@ class Team:
         _gather([(self.control.name, self._box.submit(self.control.start))], START_S)
 
     def stop(self, timeout_s: float = STOP_S) -> None:
-        """Ask all to stop; those that do not answer are noticed by their watches."""
+        """Ask all to stop; those that do not answer are noticed by their watches.
+
+        Nobody waits for a receiver that gave no answer before: the time of a command is short.
+        """
         jobs = [(self.control.name, self._box.submit(self.control.stop))]
-        jobs += [(watch.name, watch.submit(watch.port.stop)) for watch in self.watches]
+        asked = [(watch, watch.submit(watch.port.stop)) for watch in self.watches]
+        jobs += [(watch.name, job) for watch, job in asked if not watch.silent]
         _await(jobs, timeout_s, "did not stop")
 
     def recall(self) -> None:

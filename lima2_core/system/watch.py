@@ -59,6 +59,11 @@ class ReceiverWatch:
         self._polling = False
         self._silent_since_s: float | None = None
 
+    @property
+    def silent(self) -> bool:
+        """Whether it gave no answer when it was asked last."""
+        return self._silent_since_s is not None
+
     def submit(self, work: Callable[[], object]) -> Pending:
         """Do ``work`` with the port on the thread of this receiver."""
         return self._mailbox.submit(work)
