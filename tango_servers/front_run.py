@@ -39,6 +39,7 @@ class FrontRun:
         self._activity: ActivityWatch | None = None
         self._stuck = ""
         self._looked_s = -math.inf
+        self._phase_seen: Phase | None = None
         self._over = False
         self._lock = threading.Lock()
 
@@ -142,15 +143,19 @@ class FrontRun:
         return [one.trouble for one in self._outputs() if one.trouble]
 
     def look(self) -> None:
-        """See how far it is, and take new records; unless that was done just now."""
+        """See how far it is, and take new records; unless that was done just now.
+
+        What was seen in another phase is never told as of this one.
+        """
         if self._meter is None or self._activity is None or self._cursors is None or self._over:
             return
         with self._lock:
-            ended = not self.alive  # first: what is seen then is final
-            now_s = time.monotonic()
-            if now_s < self._looked_s + _FRESH_S and not ended:
+            phase, now_s = self.phase, time.monotonic()  # first: what is seen at the end is final
+            ended = phase in ENDED
+            known = phase is self._phase_seen and now_s < self._looked_s + _FRESH_S
+            if known and not ended:
                 return
-            self._looked_s = now_s
+            self._phase_seen, self._looked_s = phase, now_s
             progress = self._meter.update(now_s)
             self._stuck = why_stuck(self._activity.look(now_s, progress.processed))
             self._cursors.gather()

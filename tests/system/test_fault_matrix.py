@@ -247,7 +247,8 @@ def test_a_receiver_that_is_lost_or_fails_ends_a_run_that_shall_not_go_on_withou
 
     assert (lab.front.state, run.phase) == ("fault", "incomplete")
     assert_books(run, run.counts()["expected"])
-    assert len(assert_master(fault.folder, prefix, run)) > 50
+    # A receiver that is killed takes with it what it had not flushed.
+    assert len(assert_master(fault.folder, prefix, run)) > 20
     fault.heal()
     lab.quick(fault.folder)
 
