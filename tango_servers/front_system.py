@@ -25,7 +25,7 @@ from lima2_core.state.device import AcqState
 from lima2_core.system.coordinator import Coordinator
 from lima2_core.system.local import LocalControl
 from lima2_core.system.outputs import OutputPlugin
-from lima2_core.system.paths import below
+from lima2_core.system.paths import ACQUISITION, below
 from lima2_core.system.preflight import Experience, Room, check_length, demand_of, preflight
 from lima2_core.system.progress import frame_bytes
 from lima2_core.worker import Worker
@@ -107,11 +107,11 @@ class FrontSystem:
                 state=state.value,
             )
         acquisition = (params or self.params).acquisition
-        check_length(acquisition.acq.nb_frames)
         try:
+            check_length(acquisition.acq.nb_frames)
             self._service.check(acquisition)
         except ParamError as error:
-            raise below("acquisition", error) from error
+            raise below(ACQUISITION, error) from error
 
     def prepare(self) -> FrontRun:
         """Prepare control and receivers with the parameters asked for.

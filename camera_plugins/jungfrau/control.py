@@ -32,7 +32,7 @@ from lima2_core.camera.api import (
     Failure,
     Scalar,
 )
-from lima2_core.camera.paced import check_against
+from lima2_core.camera.limits import check_against
 from lima2_core.camera.params import AcquisitionParams
 from lima2_core.errors import ParamError, StateError
 from lima2_core.ids import AcqId

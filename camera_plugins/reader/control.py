@@ -8,7 +8,8 @@ from pathlib import Path
 from camera_plugins.reader.files import Recording, find
 from camera_plugins.reader.params import ReaderParams
 from lima2_core.camera.api import CameraEnv, CameraLink, Capabilities, DetectorInfo
-from lima2_core.camera.paced import PacedControl, check_operation
+from lima2_core.camera.limits import check_operation
+from lima2_core.camera.paced import PacedControl
 from lima2_core.camera.params import IMAGE_OPERATIONS, AcquisitionParams
 from lima2_core.errors import ParamError
 from lima2_core.ids import AcqId
@@ -35,7 +36,7 @@ def recording_of(params: AcquisitionParams, env: CameraEnv) -> Recording:
             path="acq.nb_frames",
         )
     for name in IMAGE_OPERATIONS:
-        check_operation(params.img, name, _ABLE)
+        check_operation(name, params.img, _ABLE)
     return recording
 
 

@@ -17,7 +17,7 @@ from lima2_core.camera.api import CameraEnv, CameraReceiver, SourceRequest
 from lima2_core.camera.exposures import ENDLESS, Exposures
 from lima2_core.camera.paced import BATCH, PacedSource
 from lima2_core.data.fields import FrameField
-from lima2_core.data.frame import Frame, FrameSpec, Gap, Validity
+from lima2_core.data.frame import PRESENT, Frame, FrameSpec, Gap, Validity
 from lima2_core.data.memory import BufferPool, Lease, PoolSet
 from lima2_core.errors import CameraError, ParamError
 from lima2_core.ids import FrameIdx
@@ -26,9 +26,6 @@ _OPEN_LIMIT_S = 0.5
 """How long Prepare may take for reading ahead."""
 _LEASE_WAIT_S = 0.02
 """How long to wait for a free buffer before looking around again."""
-
-
-_PRESENT = (Validity.VALID, Validity.PARTIAL)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -169,7 +166,7 @@ class ReaderSource(PacedSource):
                     f"{place + 1} were expected"
                 )
             validity, fields = file.row(place)
-            if validity not in _PRESENT:
+            if validity not in PRESENT:
                 self._ahead.append(_Recorded(validity))
                 return True
             lease = pool.lease(wait_s)

@@ -20,7 +20,7 @@ import logging
 import math
 import threading
 from abc import abstractmethod
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from lima2_core.camera.api import (
@@ -28,17 +28,17 @@ from lima2_core.camera.api import (
     CameraEnv,
     CameraLink,
     CameraMessage,
-    Capabilities,
     FrameSource,
     Scalar,
     SourceRequest,
 )
 from lima2_core.camera.dispatch import DispatchMode, frames_of, frames_share, keeps_rows
 from lima2_core.camera.exposures import ENDLESS, Exposures
-from lima2_core.camera.params import IMAGE_OPERATIONS, AcquisitionParams, ImageParams
+from lima2_core.camera.limits import check_against
+from lima2_core.camera.params import AcquisitionParams
 from lima2_core.clock import Clock
 from lima2_core.data.frame import Frame, Gap
-from lima2_core.errors import EndOfFrames, ParamError, StateError
+from lima2_core.errors import EndOfFrames, StateError
 from lima2_core.ids import AcqId
 
 log = logging.getLogger(__name__)
@@ -54,71 +54,6 @@ MESSAGE_AGE_LIMIT_S = 5.0
 """A message that seems older comes from a computer whose clock is not synchronised."""
 BATCH = 64
 """Frames that a source gives at once."""
-
-
-def check_against(params: AcquisitionParams, capabilities: Capabilities) -> None:
-    """Refuse what ``capabilities`` exclude, and operations that only real detectors have.
-
-    Raises:
-        ParamError: the path names the parameter.
-    """
-    acq = params.acq
-    if acq.trigger_mode not in capabilities.trigger_modes:
-        offered = ", ".join(capabilities.trigger_modes)
-        raise ParamError(
-            f"{acq.trigger_mode!r} is not offered here; choose one of {offered}",
-            path="acq.trigger_mode",
-        )
-    for name, value_us, (low_s, high_s) in (
-        ("expo_time", acq.expo_time, capabilities.expo_time_range_s),
-        ("latency_time", acq.latency_time, capabilities.latency_time_range_s),
-    ):
-        low_us, high_us = round(low_s * 1e6), round(high_s * 1e6)
-        if not low_us <= value_us <= high_us:
-            raise ParamError(
-                f"{value_us} us is outside {low_us} to {high_us} us", path=f"acq.{name}"
-            )
-    low, high = capabilities.nb_frames_per_trigger_range
-    if not low <= acq.nb_frames_per_trigger <= high:
-        raise ParamError(
-            f"{acq.nb_frames_per_trigger} is outside {low} to {high}",
-            path="acq.nb_frames_per_trigger",
-        )
-    for name in IMAGE_OPERATIONS:
-        check_operation(params.img, name, capabilities.image_operations)
-    if params.accu.nb_frames != 1:
-        raise ParamError(
-            "this detector does not accumulate; use 1, and the accumulation of the processing",
-            path="accu.nb_frames",
-        )
-    for name, value, only in (
-        ("start", params.xfer.slice.start, 0),
-        ("stride", params.xfer.slice.stride, 1),
-    ):
-        if value != only:
-            raise ParamError(
-                f"all frames are transferred; use {only}, not {value}", path=f"xfer.slice.{name}"
-            )
-
-
-def check_operation(img: ImageParams, name: str, able: Collection[str], group: str = "img") -> None:
-    """Refuse an operation on images that the detector does not have.
-
-    Args:
-        img: what is asked for.
-        name: the operation.
-        able: operations that the detector has.
-        group: where ``img`` is in the parameters.
-
-    Raises:
-        ParamError: the path names the operation.
-    """
-    if name not in able and getattr(img, name) != getattr(ImageParams(), name):
-        raise ParamError(
-            "the detector does not do this with its images; leave it as it is by default, and use "
-            "the geometry of the processing",
-            path=f"{group}.{name}",
-        )
 
 
 @dataclass(slots=True)

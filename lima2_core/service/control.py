@@ -9,7 +9,7 @@ from contextlib import suppress
 from functools import partial
 from typing import Any
 
-from lima2_core.camera.api import CameraEnv, CameraLink, CameraPlugin, Failure
+from lima2_core.camera.api import CameraEnv, CameraLink, CameraPlugin, Capabilities, Failure
 from lima2_core.camera.params import AcquisitionParams
 from lima2_core.errors import CameraError, Lima2Error, ParamError, StateError
 from lima2_core.ids import AcqId
@@ -216,7 +216,7 @@ class ControlService:
 
     def detector_capabilities(self) -> dict[str, Any]:
         """What the detector can do, by the keys of the wire; times in nanoseconds there."""
-        able = self._camera.capabilities()
+        able = self.capabilities
         return {
             "trigger_modes": list(able.trigger_modes),
             "expo_time_range": [round(t * 1e9) for t in able.expo_time_range_s],
@@ -225,9 +225,9 @@ class ControlService:
         }
 
     @property
-    def image_operations(self) -> Sequence[str]:
-        """What the detector can do with images, as fields of `ImageParams`."""
-        return self._camera.capabilities().image_operations
+    def capabilities(self) -> Capabilities:
+        """What the detector can do."""
+        return self._camera.capabilities()
 
     def close(self) -> None:
         """End everything.

@@ -89,7 +89,7 @@ def check_length(nb_frames: int) -> None:
         raise ParamError(
             f"books are kept on every frame of a run, {MOST_FRAMES} at most, not {nb_frames}; "
             "take fewer, or 0 to go on until a stop",
-            path="acquisition.acq.nb_frames",
+            path="acq.nb_frames",
         )
 
 
