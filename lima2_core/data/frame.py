@@ -95,6 +95,10 @@ class Validity(enum.IntEnum):
     """The acquisition ended before the frame was exposed."""
 
 
+PRESENT = (Validity.VALID, Validity.PARTIAL)
+"""Frames of which there are pixels."""
+
+
 @dataclass(frozen=True, slots=True)
 class Gap:
     """A frame that is not there, and why; it takes the place of the frame in every order."""

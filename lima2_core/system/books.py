@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lima2_core.data.frame import Validity
+from lima2_core.data.frame import PRESENT, Validity
 from lima2_core.data.rows import LEDGER
 from lima2_core.errors import PartialFrameError
 from lima2_core.system.layout import Layout
@@ -97,8 +97,7 @@ class Books:
                 ledger.tell(receiver, records[ROWS + name])
         for name, merger in self.mergers.items():
             if name in records:
-                order = merger.parts[receiver] if isinstance(merger, PartMerger) else merger
-                order.put(records[name])
+                merger.tell(receiver, records[name])
 
     def settle(self, gone: Gone) -> None:
         """Let nobody wait for frames and records that will not come."""
@@ -148,7 +147,7 @@ class Books:
         """Count rows of a saved source from ``row`` on as missing: they are not in the files."""
         indices = self.saved[source].strike(receiver, row, code)
         if source == self._main and self._layout.depth_of(source) == 1:
-            for there in (Validity.VALID, Validity.PARTIAL):
+            for there in PRESENT:
                 self.ledger.revise(indices, there, code, receiver)
 
     @property
@@ -199,12 +198,7 @@ class Books:
             due = self.ledger.last_sent()
             if self._layout.depth_of(name) > 1:
                 due = self.groups(name, due) if self._layout.known else merger.highest
-            if isinstance(merger, PartMerger):
-                for part in merger.parts:
-                    part.miss(part.open_indices(due))
-                merger.merge()
-            else:
-                merger.miss(merger.open_indices(due))
+            merger.end(due)
 
     def _settle_frames(self, name: str, ledger: Ledger, gone: Gone, end: int) -> None:
         """Settle frames below ``end`` that were for receivers from which nothing more comes."""

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 
-from lima2_core.data.frame import Validity
+from lima2_core.data.frame import PRESENT, Validity
 from lima2_core.system.ledger import OPEN, Entries, Ledger
 from lima2_core.system.run import SystemRun
 
 MOST = 1_000_000
 """Frames of the detector that are looked at for one answer."""
-_THERE = (Validity.VALID, Validity.PARTIAL)
 
 
 def ledger_of(run: SystemRun, source: str) -> Ledger | None:
@@ -61,7 +60,7 @@ def _of_sums(run: SystemRun, depth: int, first: int, last: int) -> Entries:
         times_s[here] = known.timestamp_s[frames[here] - known.first]
         if run.ledger.expected is not None:
             codes[~here] = Validity.NEVER_SENT
-    there = np.isin(codes, _THERE)
+    there = np.isin(codes, PRESENT)
     # A sum of no frame counts as its first one does.
     code = np.where(there.any(axis=1), np.uint8(Validity.PARTIAL), codes[:, 0])
     code[(codes == Validity.VALID).all(axis=1)] = Validity.VALID

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from lima2_core.data.frame import Frame, FrameSpec, Validity
+from lima2_core.data.frame import PRESENT, Frame, FrameSpec, Validity
 from lima2_core.errors import Lima2Error, NotAvailableError, ParamError
 from lima2_core.ids import FrameIdx
 from lima2_core.system.entries import entries_of, ledger_of
@@ -19,7 +19,6 @@ from lima2_core.system.run import SystemRun
 _MAIN = "frame"
 _LAST = 256
 """Among so many frames at the end of the ledger the newest is looked for."""
-_THERE = (Validity.VALID, Validity.PARTIAL)
 
 
 def main_source(run: SystemRun) -> str:
@@ -57,7 +56,7 @@ def frame_of(run: SystemRun, source: str, idx: int, step: int = 1) -> Frame:
             return _newest(run, source, step)
         idx = _newest_whole(run, source)
     validity, owner = _known(run, source, idx)
-    if validity not in _THERE:
+    if validity not in PRESENT:
         return _blank(spec, idx, step, run.layout.fill(source))
     if run.layout.parts > 1:
         return _from_parts(run, source, idx, validity, spec, step)
@@ -81,7 +80,7 @@ def _known(run: SystemRun, source: str, idx: int) -> tuple[Validity, int]:
     if ledger is None:  # sums that are not saved: each receiver has every n-th
         entry = entries_of(run, source, idx, idx + 1)
         code, owner = int(entry.code[0]), int(entry.receiver[0])
-        if code == OPEN or (code not in _THERE and idx >= run.accessible(source)):
+        if code == OPEN or (code not in PRESENT and idx >= run.accessible(source)):
             code = Validity.VALID  # who should have it knows better
         return Validity(code), owner
     if idx < ledger.highest:
@@ -106,7 +105,7 @@ def _newest(run: SystemRun, source: str, step: int) -> Frame:
     """The newest frame of the receiver that told of the last one, else of the next that has any."""
     first = max(0, run.ledger.highest - _LAST)
     entries = run.ledger.entries(first, run.ledger.highest)
-    there = entries.receiver[np.isin(entries.code, _THERE)]
+    there = entries.receiver[np.isin(entries.code, PRESENT)]
     alive = [n for n, member in enumerate(run.members) if not member.lost]
     alive.sort(key=lambda n: n == there[-1] if len(there) else False, reverse=True)
     failure: Lima2Error = NotAvailableError("the first frame is not available yet", frame_idx=-1)
@@ -128,7 +127,7 @@ def _newest_whole(run: SystemRun, source: str) -> int:
     end = run.accessible(source) if ledger is None else min(ledger.front, ledger.last_sent())
     first = max(0, end - _LAST)
     told = entries_of(run, source, first, end) if ledger is None else ledger.entries(first, end)
-    there = np.flatnonzero(np.isin(told.code, _THERE))
+    there = np.flatnonzero(np.isin(told.code, PRESENT))
     if len(there) == 0:
         text = "the last frames are missing" if end else "the first frame is not available yet"
         raise NotAvailableError(text, frame_idx=-1)

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lima2_core.data.frame import Validity
+from lima2_core.data.frame import PRESENT, Validity
 
 OPEN = 255
 """Code of an entry that is not settled yet."""
@@ -23,7 +23,6 @@ OPEN = 255
 _FIRST_CAPACITY = 1024
 _BLOCK = 2**16
 """Entries that are looked through at once."""
-_THERE = (Validity.VALID, Validity.PARTIAL)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -56,7 +55,7 @@ class LedgerSummary:
     @property
     def lost(self) -> int:
         """Frames that are missing."""
-        there = (Validity.VALID, Validity.PARTIAL, Validity.NEVER_SENT, Validity.VETO)
+        there = (*PRESENT, Validity.NEVER_SENT, Validity.VETO)
         return sum(count for code, count in self.counts.items() if code not in there)
 
     @property
@@ -174,7 +173,7 @@ class Ledger:
         part = receiver if self.parts > 1 else 0
         with self._lock:
             rows, codes = self._row[: self._size, part], self._part_code[: self._size, part]
-            struck = (rows >= row) & np.isin(codes, _THERE)
+            struck = (rows >= row) & np.isin(codes, PRESENT)
             if self.parts == 1:
                 struck &= self._receiver[: self._size] == receiver
             indices = np.flatnonzero(struck)
@@ -246,8 +245,8 @@ class Ledger:
             row = _grown(self._row[here], count, -1)
             if self.parts > 1:
                 # The row of a missing part of a frame is in a file, but nothing was written to it.
-                missing = ~np.isin(self._part_code[here], _THERE)
-                missing &= np.isin(self._code[here], _THERE)[:, None]
+                missing = ~np.isin(self._part_code[here], PRESENT)
+                missing &= np.isin(self._code[here], PRESENT)[:, None]
                 row[: len(missing)][missing] = -1
             rest = Validity.NEVER_SENT if self._ended else OPEN
             code = _grown(self._code[here], count, rest)
@@ -357,7 +356,7 @@ def _whole(parts: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """
     if parts.shape[1] == 1:
         return parts[:, 0]
-    there = np.isin(parts, _THERE)
+    there = np.isin(parts, PRESENT)
     whole = np.where(there.any(axis=1), np.uint8(Validity.PARTIAL), parts.max(axis=1))
     return np.where((parts == Validity.VALID).all(axis=1), np.uint8(Validity.VALID), whole)
 

@@ -137,3 +137,11 @@ class RecordMerger(FrameOrder):
         self.stream = RecordStream(spec, limit_bytes=limit_bytes)
         """The merged records; its cursors are the readers."""
         super().__init__(spec, self.stream.append)
+
+    def tell(self, receiver: int, records: NDArray[Any]) -> None:
+        """Take records of whole frames from a receiver, whichever."""
+        self.put(records)
+
+    def end(self, total: int) -> None:
+        """Make the records of all frames below ``total`` that have none; nothing more comes."""
+        self.miss(self.open_indices(total))

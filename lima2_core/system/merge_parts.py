@@ -49,6 +49,16 @@ class PartMerger:
         """One more than the highest index of a frame of which any part came."""
         return max(part.highest for part in self.parts)
 
+    def tell(self, receiver: int, records: NDArray[Any]) -> None:
+        """Take records of the part of frames that a receiver has."""
+        self.parts[receiver].put(records)
+
+    def end(self, total: int) -> None:
+        """Make the records of all frames below ``total`` that have none; nothing more comes."""
+        for part in self.parts:
+            part.miss(part.open_indices(total))
+        self.merge()
+
     def merge(self) -> None:
         """Append all frames of which everything is known by now."""
         step = max(1, _STEP_BYTES // max(1, self._reaching.size * PART_RECORD.itemsize))

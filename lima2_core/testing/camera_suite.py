@@ -30,7 +30,7 @@ from lima2_core.camera.api import SourceRequest
 from lima2_core.camera.dispatch import Share
 from lima2_core.camera.params import IMAGE_OPERATIONS
 from lima2_core.data.fields import fields_dtype
-from lima2_core.data.frame import Frame, Gap, Validity, pixel_type_of
+from lima2_core.data.frame import PRESENT, Frame, Gap, pixel_type_of
 from lima2_core.data.geometry import Affine, Roi
 from lima2_core.errors import EndOfFrames, Lima2Error, ParamError
 from lima2_core.ids import AcqId
@@ -38,7 +38,6 @@ from lima2_core.testing.camera_rig import LIMIT_S, CameraCase, CameraRig, indice
 
 __all__ = ["CameraCase", "CameraRig", "CameraSuite"]
 
-PRESENT = (Validity.VALID, Validity.PARTIAL)
 SOON_S = 1.0
 """How long an interrupted source may go on."""
 

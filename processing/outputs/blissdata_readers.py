@@ -8,7 +8,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from lima2_core.data.frame import Validity
+from lima2_core.data.frame import PRESENT, Validity
 from lima2_core.data.record import RecordSpec, RecordStream
 from lima2_core.errors import NotAvailableError
 from lima2_core.system.ledger import Ledger
@@ -22,7 +22,6 @@ from processing.outputs.blissdata_plan import (
 
 RATE_PERIOD_S = 1.0
 _STEP = 2**20
-_THERE = (Validity.VALID, Validity.PARTIAL)
 
 
 class Front:
@@ -130,7 +129,7 @@ class RecordReader:
         floats = frames.astype(dtype)
         if self._front is not None:
             codes = self._front.ledger.entries(self._count, self._count + len(frames)).code
-            missing = ~np.isin(codes, _THERE)
+            missing = ~np.isin(codes, PRESENT)
             for name in values:
                 floats[name][missing] = np.nan
         return floats
@@ -207,7 +206,7 @@ class RateReader:
     def _counts(self) -> tuple[int, int]:
         """Frames that came, and frames that are safe in files."""
         counts = self._run.ledger.summary().counts
-        came = sum(counts.get(code, 0) for code in _THERE)
+        came = sum(counts.get(code, 0) for code in PRESENT)
         if self._saved is None:
             return came, 0
         rows = sum(self._saved.flushed(n) for n in range(len(self._run.receivers)))

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lima2_core.data.frame import Validity
+from lima2_core.data.frame import PRESENT, Validity
 from lima2_core.errors import ParamError, StorageError
 from lima2_core.flow.pipeline import SavedFiles
 from lima2_core.system.ledger import OPEN, Ledger
@@ -28,7 +28,6 @@ MAX_FILES = 400
 it cannot open reads as fill value without a word: a reader may have no more than 1024 files."""
 
 _FINAL = r"%s_master(_\d{5,})?\.h5"
-_THERE = (Validity.VALID, Validity.PARTIAL)
 _ABSENT = (Validity.NEVER_SENT, OPEN)
 
 
@@ -171,7 +170,7 @@ class FrameTable:
         """The frames from ``first`` to ``last`` - 1, as the ledger tells now."""
         entries = ledger.entries(first, last)
         row = entries.row
-        row[~np.isin(entries.code, _THERE)] = -1
+        row[~np.isin(entries.code, PRESENT)] = -1
         return cls(first, entries.code, entries.receiver, row, entries.timestamp_s)
 
     def part(self, first: int, last: int) -> FrameTable:

@@ -10,7 +10,7 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from lima2_core.data.frame import Validity
+from lima2_core.data.frame import PRESENT, Validity
 from lima2_core.flow.pipeline import SavedFiles
 from processing.outputs.master_plan import receiver_file
 
@@ -68,7 +68,7 @@ def _rows_in(path: Path, files: SavedFiles) -> int:
     except (OSError, RuntimeError, ValueError, KeyError) as error:
         log.warning("The frames in %s are lost: it cannot be read (%s).", path, error)
         return 0
-    there = np.isin(codes, (Validity.VALID, Validity.PARTIAL))
+    there = np.isin(codes, PRESENT)
     lost = (codes == Validity.CRASH) | (there & ~is_written)
     return int(lost.argmax()) if lost.any() else len(codes)
 

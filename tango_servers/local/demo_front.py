@@ -17,7 +17,7 @@ import tango
 from numpy.typing import NDArray
 
 from lima2_core.data.encoding import decode_image
-from lima2_core.data.frame import Validity
+from lima2_core.data.frame import PRESENT
 from lima2_core.data.news import unpack
 from lima2_core.errors import BusyError, Lima2Error
 from lima2_core.state.system import ENDED
@@ -40,7 +40,6 @@ from tango_servers.local.demo_progress import Progress
 STREAM = "roi_statistics"
 DATASET = "entry_0000/instrument/detector/data"
 COMMAND_TIMEOUT_MS = 20_000
-_THERE = (Validity.VALID, Validity.PARTIAL)
 _ENDED = frozenset(phase.value for phase in ENDED)
 
 
@@ -133,7 +132,7 @@ class FrontAcquisition:
                 self._live.refused.append(_sentence(error))
                 continue
             codes = unpack(self._run.readLedger([idx, idx + 1])[1])[1]["code"]
-            if len(codes) and codes[0] not in _THERE:
+            if len(codes) and codes[0] not in PRESENT:
                 continue  # a frame that is missing is sent as zeros
             self._live.read += 1
             if not self._plan.reference.agrees(idx, pixels):
