@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Self, TypeAlias
 
 import numpy as np
+from numpy.typing import NDArray
 
 from client import wire
 from client.decode import decode_frame
@@ -26,6 +27,9 @@ _ENTRIES = 4096
 _ALIASES = {"roi": wire.STATISTICS_STREAM, "profiles": wire.PROFILES_STREAM}
 _MAIN, _INPUT = "frame", "input_frame"
 """Processed frames, and frames as they come from the camera."""
+
+_Known: TypeAlias = tuple[int, NDArray[Any], NDArray[Any]]
+"""Index of the first of some frames, and the classes and times of all of them."""
 
 
 class Run:
@@ -254,19 +258,18 @@ class Run:
         """
         source = self._main(source)
         saved = SavedFrames(lambda: self.master_file if source == _MAIN else None)
-        never_sent: list[int] = []
+        following = start
         try:
-            for idx, code, timestamp_s in self._known(start, stop, source, timeout_s):
-                if code == Validity.NEVER_SENT:
-                    # A gap only if a later frame was sent: it may be that all are over.
-                    never_sent.append(idx)
-                    continue
-                yield from (Gap(one, Validity.NEVER_SENT) for one in never_sent)
-                never_sent.clear()
-                if code in THERE:
-                    yield self._fetched(idx, Validity(code), timestamp_s, source, saved)
-                else:
-                    yield Gap(idx, Validity(code))
+            for first, codes, times_s in self._known(start, stop, source, timeout_s):
+                # Those never sent are gaps only if a later one was sent: else all are over.
+                for n in np.flatnonzero(codes != Validity.NEVER_SENT).tolist():
+                    idx, code = first + n, Validity(codes[n])
+                    yield from (Gap(one, Validity.NEVER_SENT) for one in range(following, idx))
+                    following = idx + 1
+                    if code in THERE:
+                        yield self._fetched(idx, code, float(times_s[n]), source, saved)
+                    else:
+                        yield Gap(idx, code)
         finally:
             saved.close()
 
@@ -326,14 +329,14 @@ class Run:
 
     def _known(
         self, start: int, stop: int | None, source: str, timeout_s: float | None
-    ) -> Iterator[tuple[int, int, float]]:
-        """Index, class and time of every frame of a source, as soon as it can be read."""
+    ) -> Iterator[_Known]:
+        """What became of the frames of a source, as soon as they can be read."""
         of_source = self._sums if self._depth(source) > 1 else self._settled
         return of_source(start, stop, source, timeout_s)
 
     def _settled(
         self, start: int, stop: int | None, source: str, timeout_s: float | None
-    ) -> Iterator[tuple[int, int, float]]:
+    ) -> Iterator[_Known]:
         """Frames as the detector gave them: as soon as their class is known."""
         wait = Wait(f"the next frame of run {self.uuid}", timeout_s)
         idx = start
@@ -344,18 +347,18 @@ class Run:
             codes = arrays["code"]
             is_open = np.flatnonzero(codes == OPEN)
             known = int(is_open[0]) if len(is_open) else len(codes)
-            for n in range(known):
-                yield idx + n, int(codes[n]), float(arrays["timestamp_s"][n])
+            if known:
+                yield idx, codes[:known], arrays["timestamp_s"][:known]
+                idx += known
                 wait.progressed()
-            idx += known
-            if not known:
-                if over:
-                    return
+            elif over:
+                return
+            else:
                 wait.pause()
 
     def _sums(
         self, start: int, stop: int | None, source: str, timeout_s: float | None
-    ) -> Iterator[tuple[int, int, float]]:
+    ) -> Iterator[_Known]:
         """Frames that are sums of several: as soon as they can be had."""
         wait = Wait(f"the next frame of run {self.uuid}", timeout_s)
         idx = start
@@ -366,11 +369,11 @@ class Run:
             if idx < last:
                 asked = {"source": source, "first": idx, "last": last}
                 _, arrays = wait.ask(lambda asked=asked: self._source_entries(asked))  # type: ignore[misc]
-                for code, time_s in zip(arrays["code"], arrays["timestamp_s"], strict=True):
-                    # Where nobody knows what it is a sum of, it is asked for.
-                    yield idx, Validity.VALID if code == OPEN else int(code), float(time_s)
-                    wait.progressed()
-                    idx += 1
+                codes = arrays["code"]
+                # Where nobody knows what it is a sum of, it is asked for.
+                yield idx, np.where(codes == OPEN, Validity.VALID, codes), arrays["timestamp_s"]
+                idx += len(codes)
+                wait.progressed()
             elif over:
                 return
             else:
