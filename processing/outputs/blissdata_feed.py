@@ -269,11 +269,11 @@ class RunFeed:
 
     def _end(self, run: RunView) -> None:
         """Everything was gathered: let go of the run."""
-        corrected: list[tuple[int, int]] = []
+        corrected: dict[str, list[tuple[int, int]]] = {}
         for name, reader in self._readers.items():
             self._totals[name] = max(self._totals[name], reader.total() or 0)
             if isinstance(reader, LedgerReader):
-                corrected = reader.corrected()
+                corrected[name] = reader.corrected()
             reader.close()
         self.ending = {**ending(run, corrected), "end_time": iso(time.time())}
         self._ended_s = time.monotonic()

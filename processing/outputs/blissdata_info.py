@@ -13,7 +13,15 @@ import numpy as np
 
 from lima2_core.data.frame import Validity
 from lima2_core.system.outputs import RunView
-from processing.outputs.blissdata_plan import Group, Images, ScanPlan, groups_of, images_of
+from processing.outputs.blissdata_plan import (
+    LEDGER,
+    SUM_LEDGER,
+    Group,
+    Images,
+    ScanPlan,
+    groups_of,
+    images_of,
+)
 from processing.outputs.blissdata_writer_id import writer
 
 POLICY_FIELDS = ("proposal", "collection", "dataset")
@@ -57,12 +65,13 @@ def beginning(plan: ScanPlan, number: int, started_wall_s: float) -> dict[str, A
     }
 
 
-def ending(run: RunView, corrected: Sequence[tuple[int, int]]) -> dict[str, Any]:
+def ending(run: RunView, corrected: Mapping[str, Sequence[tuple[int, int]]]) -> dict[str, Any]:
     """What is added to the tree at the end: how it ended.
 
     Args:
         run: the run, which is finished.
-        corrected: index and class of frames that were published with another class.
+        corrected: by group of streams, index and class of frames, or sums, that were published
+            with another class.
     """
     summary = run.ledger.summary()
     counts = {code.name.lower(): count for code, count in summary.counts.items() if count}
@@ -73,11 +82,16 @@ def ending(run: RunView, corrected: Sequence[tuple[int, int]]) -> dict[str, Any]
         reason = "USER_ABORT"
     else:
         reason = "SUCCESS"
-    changes = [list(change) for change in corrected[:_MOST_CHANGES]]
+    changes = {
+        name: [list(change) for change in told[:_MOST_CHANGES]] for name, told in corrected.items()
+    }
+    ledger = {"counts": counts, "corrected": changes.get(LEDGER, [])}
+    if SUM_LEDGER in changes:
+        ledger["corrected_sums"] = changes[SUM_LEDGER]
     return {
         "end_reason": reason,
         "verdict": run.verdict(),
-        "ledger": {"counts": counts, "corrected": changes},
+        "ledger": ledger,
     }
 
 

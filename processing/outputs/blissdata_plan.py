@@ -9,10 +9,11 @@ have one per sum:
 - ``profile0_sum`` ...: profiles, each entry as long as the profile (*)
 - other results: ``<field>``, or ``<result>_<field>`` if a frame has several rows of it (*)
 - ``ledger_code`` (a `Validity`), ``receiver`` (-1: none, or all), ``timestamp``
+- ``sum_code``, ``sum_timestamp``: the same of saved sums, PARTIAL where a frame is missing (*)
 - ``elapsed_time``, ``frame_rate``, ``saving_rate``: about one entry per second
 
 A frame that is missing has its entry: not-a-number in results, its class in ``ledger_code``. What
-was given up while Redis was away is not-a-number too, 255 in ``ledger_code``.
+was given up while Redis was away is not-a-number too, 255 in ``ledger_code`` and ``sum_code``.
 """
 
 from __future__ import annotations
@@ -30,14 +31,23 @@ from lima2_core.system.ledger import OPEN
 from lima2_core.system.outputs import RunView
 from processing.outputs.blissdata_segments import Segments, segments_of
 
-LEDGER, RATES = "ledger", "rates"
+LEDGER, SUM_LEDGER, RATES = "ledger", "sum_ledger", "rates"
 """Groups that come from no record stream of the pipeline."""
 
 FRAMES, SUMS = "frames", "sums"
 """What streams count: those that count the same have the same length in the end."""
 
 LEDGER_RECORD = np.dtype([("ledger_code", "u1"), ("receiver", "<i2"), ("timestamp", "<f8")])
+SUM_RECORD = np.dtype([("sum_code", "u1"), ("sum_timestamp", "<f8")])
 RATE_RECORD = np.dtype([("elapsed_time", "<f8"), ("frame_rate", "<f8"), ("saving_rate", "<f8")])
+_UNITS = {
+    "timestamp": "s",
+    "sum_timestamp": "s",
+    "elapsed_time": "s",
+    "frame_rate": "Hz",
+    "saving_rate": "Hz",
+}
+_FILLS = {"ledger_code": OPEN, "sum_code": OPEN, "receiver": -1}
 _INDICES = ("frame_idx", "recv_idx")
 _STATISTICS, _PROFILES = "roi_statistics", "roi_profiles"
 _MAIN_SOURCE = "frame"
@@ -157,24 +167,16 @@ def groups_of(run: RunView) -> Iterator[Group]:
         columns = tuple(_columns_of(spec, run.processing))
         if columns:
             yield Group(name, columns, spec, _counted(run, name), run.expected_of(name) or 0)
-    units = {"timestamp": "s", "elapsed_time": "s", "frame_rate": "Hz", "saving_rate": "Hz"}
-    fills = {"ledger_code": OPEN, "receiver": -1}
-    for group, dtype in ((LEDGER, LEDGER_RECORD), (RATES, RATE_RECORD)):
-        columns = tuple(
-            Column(
-                name,
-                dtype[name],
-                (),
-                partial(_field, field=name),
-                fills.get(name, np.nan),
-                units.get(name, ""),
-            )
-            for name in dtype.names or ()
-        )
-        if group == RATES:
-            yield Group(group, columns, counts=RATES)
-        else:
-            yield Group(group, columns, nb_entries=run.ledger.expected or 0)
+    yield Group(LEDGER, _fields_of(LEDGER_RECORD), nb_entries=run.ledger.expected or 0)
+    if (source := summed_source(run)) is not None:
+        expected = run.expected_of(source) or 0
+        yield Group(SUM_LEDGER, _fields_of(SUM_RECORD), counts=SUMS, nb_entries=expected)
+    yield Group(RATES, _fields_of(RATE_RECORD), counts=RATES)
+
+
+def summed_source(run: RunView) -> str | None:
+    """A saved source of sums; all sums of a run have the same indices. None if there is none."""
+    return next((source for source in run.saved if run.depth_of(source) > 1), None)
 
 
 def _counted(run: RunView, name: str) -> str:
@@ -221,6 +223,21 @@ def _profile_lengths(processing: Mapping[str, Any]) -> list[int]:
             params.get("rois", ()), params.get("directions", ()), strict=False
         )
     ]
+
+
+def _fields_of(dtype: np.dtype[Any]) -> tuple[Column, ...]:
+    """Each field of records of which a frame has one."""
+    return tuple(
+        Column(
+            name,
+            dtype[name],
+            (),
+            partial(_field, field=name),
+            _FILLS.get(name, np.nan),
+            _UNITS.get(name, ""),
+        )
+        for name in dtype.names or ()
+    )
 
 
 def _field(records: NDArray[Any], field: str) -> NDArray[Any]:

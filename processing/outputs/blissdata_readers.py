@@ -17,7 +17,10 @@ from processing.outputs.blissdata_plan import (
     LEDGER,
     LEDGER_RECORD,
     RATE_RECORD,
+    SUM_LEDGER,
+    SUM_RECORD,
     Group,
+    summed_source,
 )
 
 RATE_PERIOD_S = 1.0
@@ -136,21 +139,27 @@ class RecordReader:
 
 
 class LedgerReader:
-    """The ledger, as far as it is settled."""
+    """A ledger, as far as it is settled.
 
-    def __init__(self, front: Front) -> None:
+    Args:
+        front: of the ledger.
+        dtype: fields of the entries: class, receiver and time, or those of them that matter.
+    """
+
+    def __init__(self, front: Front, dtype: np.dtype[Any] = LEDGER_RECORD) -> None:
         self._front = front
+        self._dtype = dtype
         self._count = 0
         self._told = bytearray()
 
     def read(self) -> NDArray[Any]:
         count = self._front.look()
         entries = self._front.ledger.entries(self._count, count)
-        records = np.empty(len(entries), LEDGER_RECORD)
-        records["ledger_code"] = entries.code
-        records["receiver"] = entries.receiver
-        times = entries.timestamp_s
-        records["timestamp"] = np.where(times > 0, times, np.nan)
+        times = np.where(entries.timestamp_s > 0, entries.timestamp_s, np.nan)
+        values = {"code": entries.code, "receiver": entries.receiver, "timestamp": times}
+        records = np.empty(len(entries), self._dtype)
+        for name in self._dtype.names or ():
+            records[name] = values[name.rpartition("_")[2]]
         self._told += entries.code.tobytes()
         self._count = count
         return records
@@ -228,8 +237,8 @@ def _front_of_records(run: RunView, stream: str) -> Front | None:
     """The same for the frames that records are about: all sums of a run have the same indices."""
     if run.depth_of(stream) == 1:
         return Front(run.ledger)
-    summed = (front_of(run, source) for source in run.saved if run.depth_of(source) > 1)
-    return next(summed, None)
+    source = summed_source(run)
+    return front_of(run, source) if source is not None else None
 
 
 def reader_of(run: RunView, group: Group) -> Reader:
@@ -238,4 +247,6 @@ def reader_of(run: RunView, group: Group) -> Reader:
         return RecordReader(run.streams[group.name], _front_of_records(run, group.name))
     if group.name == LEDGER:
         return LedgerReader(Front(run.ledger))
+    if group.name == SUM_LEDGER and (source := summed_source(run)) is not None:
+        return LedgerReader(Front(run.saved[source].ledger), SUM_RECORD)
     return RateReader(run)

@@ -18,6 +18,7 @@ from blissdata import DataStore, ScanState
 from blissdata.exceptions import EndOfStream, NoScanAvailable
 from redis import Redis
 
+from lima2_core.data.frame import Validity
 from lima2_core.worker import Worker
 from tango_servers.local.processes import ChildProcess, free_port
 from tango_servers.local.redis import EmbeddedRedis
@@ -222,8 +223,10 @@ def test_a_reader_follows_sums_and_reads_them_after_the_end(server, live_redis, 
     channels = scan.info["channels"]
     assert {name: channels[name]["points"] for name in lengths} == lengths
     assert {channels[name]["group"] for name in ("frame", "roi0_avg")} == {"sums"}
+    assert ("sum_code" in scan.streams) is saved
     if saved:
         assert scan.streams["frame"].get_references(50).index == 10
+        assert np.flatnonzero(scan.streams["sum_code"][:] == Validity.PARTIAL).tolist() == [1, 50]
 
 
 @pytest.mark.parametrize(

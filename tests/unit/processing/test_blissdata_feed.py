@@ -126,6 +126,26 @@ def test_frames_found_lost_later_are_told_at_the_end():
     assert feed.ending["end_reason"] == "FAILURE"
 
 
+def test_sums_that_are_saved_have_their_own_classes(tmp_path):
+    run = Run(expected=8, depth=2, files=saved_files(str(tmp_path)))
+    feed = feed_of(run)
+    run.start()
+
+    run.take(*range(8))
+    run.take_sums(0, 2)
+    run.take_sums(1, code=Validity.PARTIAL)
+    feed.gather()
+    live = values(feed, "sum_code"), values(feed, "sum_timestamp")
+    run.sums.revise(np.array([2]), Validity.VALID, Validity.CRASH)
+    run.end()
+    feed.gather()
+
+    assert live == ((0, [0, Validity.PARTIAL, 0]), (0, [1.7e9] * 3))
+    assert values(feed, "sum_code") == (0, [0, Validity.PARTIAL, 0])
+    assert feed.ending["ledger"]["corrected"] == []
+    assert feed.ending["ledger"]["corrected_sums"] == [[2, Validity.CRASH]]
+
+
 def test_large_results_are_sent_in_several_entries():
     run = Run(expected=None, records=(roi_statistics(100),))
     feed = feed_of(run)

@@ -126,6 +126,21 @@ def test_where_frames_are_summed_up_images_and_results_are_as_many_as_the_sums()
     }
     assert found["ledger_code"] == ("frames", 9)
     assert found["frame_rate"] == ("rates", None)
+    assert "sum_code" not in found  # nobody keeps books on sums that are not saved
+
+
+def test_what_became_of_sums_that_are_saved_is_a_stream_as_long_as_they_are():
+    run = Run(expected=9, depth=2, files=saved_files(), device="a/run/1")
+
+    channels = plan_of(run.view, {}).info["channels"]
+
+    found = [channels[name] for name in ("sum_code", "sum_timestamp", "ledger_code")]
+    assert [(one["group"], one["points"]) for one in found] == [
+        ("sums", 5),
+        ("sums", 5),
+        ("frames", 9),
+    ]
+    assert channels["sum_timestamp"]["unit"] == "s"
 
 
 def test_a_run_of_unknown_length_promises_no_number_of_images():
@@ -209,10 +224,11 @@ def test_the_reason_of_the_end_follows_from_the_ledger_and_what_went_wrong(code,
     run.take(0)
     run.take(1, code=code)
 
-    tree = ending(run.view, [(1, 8)])
+    tree = ending(run.view, {"ledger": [(1, 8)]})
 
     assert tree["end_reason"] == reason
     assert tree["ledger"]["corrected"] == [[1, 8]]
+    assert "corrected_sums" not in tree["ledger"]
 
 
 def test_what_json_does_not_know_becomes_text():
