@@ -10,6 +10,7 @@ import numpy as np
 from tango import AttrQuality
 from tango.server import attribute
 
+from lima2_core.ids import AcqId
 from tango_servers.base import wire_text
 from tango_servers.errors import as_dev_failed
 from tango_servers.formats import READING
@@ -17,7 +18,8 @@ from tango_servers.front_attributes import FrontAttributes
 from tango_servers.front_images import LARGEST
 from tango_servers.front_run import FrontRun
 from tango_servers.names import NO_ERROR
-from tango_servers.run_device import PhaseLabel, ledger_counts
+from tango_servers.run_device import PhaseLabel
+from tango_servers.run_readings import RunReadings
 from tango_servers.states import FrontState
 
 FrontStateLabel = enum.IntEnum(  # type: ignore[misc]
@@ -27,6 +29,8 @@ RunPhaseLabel = enum.IntEnum(  # type: ignore[misc]
     "RunPhaseLabel",
     {name: number for number, name in enumerate(("none", *PhaseLabel.__members__))},
 )
+_NO_RUN = FrontRun(AcqId(""), "")
+"""What is shown before the first run."""
 _BUSY = (FrontState.RUNNING, FrontState.FOREIGN)
 _LIMA_WORDS = {
     FrontState.RUNNING: "Running",
@@ -35,7 +39,7 @@ _LIMA_WORDS = {
 }
 
 
-class FrontReadings(FrontAttributes):
+class FrontReadings(FrontAttributes, RunReadings):
     """The state of the system, its runs, and the progress of the current one."""
 
     READINGS: ClassVar[tuple[str, ...]] = (
@@ -76,6 +80,10 @@ class FrontReadings(FrontAttributes):
         """The run prepared last."""
         return self.system.current
 
+    @property
+    def shown(self) -> FrontRun:
+        return self.system.current or _NO_RUN
+
     # State
 
     @property
@@ -114,10 +122,6 @@ class FrontReadings(FrontAttributes):
         error = self.unset or self.system.error
         return wire_text(str(error)) if error is not None else NO_ERROR
 
-    @attribute(dtype=str, label="Stuck", doc="What the current run waits for; empty if it goes on")
-    def stuck(self) -> str:
-        return wire_text(self.current.stuck) if self.current else ""
-
     @attribute(
         dtype=(str,),
         max_dim_x=1000,
@@ -133,11 +137,11 @@ class FrontReadings(FrontAttributes):
 
     @attribute(dtype=str, label="Current run", doc="The run prepared last (uuid), or empty")
     def current_run(self) -> str:
-        return self.current.acq_id if self.current else ""
+        return self.shown.acq_id
 
     @attribute(dtype=str, label="Device of the run", doc="Device of the run prepared last")
     def current_run_device(self) -> str:
-        return self.current.device if self.current else ""
+        return self.shown.device
 
     @attribute(dtype=(str,), max_dim_x=1000, label="Runs", doc="Runs that exist, oldest first")
     def runs(self) -> list[str]:
@@ -156,28 +160,7 @@ class FrontReadings(FrontAttributes):
         doc="What speaks against the current run: disk, memory, speed; empty if nothing does",
     )
     def preflight(self) -> list[str]:
-        return [wire_text(text) for text in self.current.warnings] if self.current else []
-
-    @attribute(
-        dtype=(str,), max_dim_x=10_000, label="Results", doc="Master file and other results so far"
-    )
-    def files(self) -> list[str]:
-        return [wire_text(name) for name in self.current.results()] if self.current else []
-
-    @attribute(
-        dtype=(str,), max_dim_x=100, label="Troubles", doc="Outputs that do not work at present"
-    )
-    def troubles(self) -> list[str]:
-        return [wire_text(text) for text in self.current.troubles()] if self.current else []
-
-    @attribute(dtype=str, label="Verdict", doc="What became of the frames of the current run")
-    def verdict(self) -> str:
-        current = self.current
-        return wire_text(current.run.verdict()) if current and current.there else ""
-
-    @attribute(dtype=str, label="Ledger", doc="Frames of the current run by class (JSON)")
-    def ledger_counts(self) -> str:
-        return ledger_counts(self.current) if self.current else "{}"
+        return [wire_text(text) for text in self.shown.warnings]
 
     # Progress of the current run
 
@@ -185,19 +168,19 @@ class FrontReadings(FrontAttributes):
         dtype="DevLong64", label="Received", unit="frames", doc="Frames the receivers have taken"
     )
     def frames_received(self) -> int:
-        return self.current.progress.received if self.current else 0
+        return self.shown.progress.received
 
     @attribute(dtype="DevLong64", label="Processed", unit="frames", doc="Frames processed so far")
     def frames_processed(self) -> int:
-        return self.current.progress.processed if self.current else 0
+        return self.shown.progress.processed
 
     @attribute(dtype="DevLong64", label="Saved", unit="frames", doc="Frames written so far")
     def frames_saved(self) -> int:
-        return self.current.progress.saved if self.current else 0
+        return self.shown.progress.saved
 
     @attribute(dtype="DevLong64", label="Lost", unit="frames", doc="Frames known to be missing")
     def frames_lost(self) -> int:
-        return self.current.progress.lost if self.current else 0
+        return self.shown.progress.lost
 
     @attribute(
         dtype="DevDouble",
@@ -209,45 +192,7 @@ class FrontReadings(FrontAttributes):
         doc="Frames of which it is known what became of them; 0 for an acquisition without end",
     )
     def acq_progress(self) -> float:
-        return self.current.progress.percent if self.current else 0.0
-
-    @attribute(
-        dtype="DevLong64",
-        label="Last image acquired",
-        unit="index",
-        doc="Index of the last frame that the detector exposed, as far as it was asked",
-    )
-    def last_image_acquired(self) -> int:
-        return self.current.progress.exposed - 1 if self.current else -1
-
-    @attribute(
-        dtype="DevLong64",
-        label="Last image ready",
-        unit="index",
-        doc="All frames up to this index can be read, gaps counted; -1 if none",
-    )
-    def last_image_ready(self) -> int:
-        return self.current.last_image_ready if self.current else -1
-
-    @attribute(
-        dtype="DevDouble",
-        label="Rate",
-        unit="frames/s",
-        format=READING,
-        doc="Frames taken in the last seconds",
-    )
-    def frame_rate(self) -> float:
-        return self.current.progress.rate_hz if self.current else 0.0
-
-    @attribute(
-        dtype="DevDouble",
-        label="Data rate",
-        unit="MB/s",
-        format=READING,
-        doc="Bytes taken in the last seconds",
-    )
-    def data_rate(self) -> float:
-        return self.current.progress.rate_bytes_s / 1e6 if self.current else 0.0
+        return self.shown.progress.percent
 
     @attribute(
         dtype="DevDouble",
@@ -259,7 +204,7 @@ class FrontReadings(FrontAttributes):
         doc="Level of the fullest queue of all receivers",
     )
     def buffer_level(self) -> float:
-        return self.current.progress.queue_percent if self.current else 0.0
+        return self.shown.progress.queue_percent
 
     @attribute(
         dtype="DevDouble",
@@ -271,7 +216,7 @@ class FrontReadings(FrontAttributes):
         doc="Frame buffers in use on the receiver that has least left",
     )
     def memory_level(self) -> float:
-        return self.current.progress.memory_percent if self.current else 0.0
+        return self.shown.progress.memory_percent
 
     @attribute(
         dtype="DevDouble",
@@ -281,21 +226,16 @@ class FrontReadings(FrontAttributes):
         doc="When the first queue will be full if it goes on like this; infinite if none grows",
     )
     def time_to_overrun(self) -> float:
-        return self.current.progress.time_to_overrun_s if self.current else float("inf")
+        return self.shown.progress.time_to_overrun_s
 
     @attribute(
         dtype=str, label="Queue levels", doc="Level and capacity of each queue by receiver (JSON)"
     )
     def queue_levels(self) -> str:
-        current = self.current
-        if current is None or not current.there:
-            return "{}"
+        shown = self.shown
+        members = shown.run.members if shown.there else ()
         return json.dumps(
-            {
-                member.name: dict(member.status.queues)
-                for member in current.run.members
-                if member.status is not None
-            }
+            {one.name: dict(one.status.queues) for one in members if one.status is not None}
         )
 
     @attribute(

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import tango
 from numpy.typing import NDArray
-from tango.server import Device, attribute, command
+from tango.server import attribute, command
 
 from lima2_core.data.encoding import DATA_ARRAY, encode_image, encode_image2d
 from lima2_core.data.news import NEWS, pack
@@ -26,9 +26,9 @@ from lima2_core.system.notes import add_from_tree
 from lima2_core.system.run import SystemRun
 from tango_servers.base import text_of, wire_text
 from tango_servers.errors import as_dev_failed
-from tango_servers.formats import READING
 from tango_servers.front_run import FrontRun
 from tango_servers.process import PROCESS
+from tango_servers.run_readings import RunReadings
 
 PhaseLabel = enum.IntEnum(  # type: ignore[misc]
     "PhaseLabel", {phase.name.lower(): number for number, phase in enumerate(Phase)}
@@ -60,15 +60,6 @@ def image_answer(front_run: FrontRun, idx: int) -> tuple[str, bytes]:
     return DATA_ARRAY, encode_image2d(frame.data[0], frame.idx)
 
 
-def ledger_counts(front_run: FrontRun) -> str:
-    """Frames by class as JSON, with those still open; empty before the run."""
-    if not front_run.there:
-        return "{}"
-    summary = front_run.run.ledger.summary()
-    counts = {code.name.lower(): count for code, count in summary.counts.items()}
-    return json.dumps({"expected": summary.expected, "open": summary.open, **counts})
-
-
 def ledger_answer(run: SystemRun, source: str, first: int, last: int) -> tuple[str, bytes]:
     """What became of frames of a source, empty for those of the detector; ``last`` -1: all."""
     end = end_of(run, source)
@@ -87,7 +78,7 @@ def note_answer(front_run: FrontRun, text: str) -> float:
     return add_from_tree(front_run.run.notes, json_tree(text_of(text)))
 
 
-class Lima2Run(Device):
+class Lima2Run(RunReadings):
     """One run of the whole system.
 
     Threads: Tango calls in on its own threads.
@@ -102,6 +93,10 @@ class Lima2Run(Device):
         if found is None:
             raise NotAvailableError(f"{self.get_name()} belongs to no run of this server")
         self.front_run = found
+
+    @property
+    def shown(self) -> FrontRun:
+        return self.front_run
 
     def dev_state(self) -> tango.DevState:
         return _DEV_STATES[self.front_run.phase]
@@ -132,24 +127,6 @@ class Lima2Run(Device):
     def acq_nb_frames(self) -> int:
         return self.front_run.run.expected or 0
 
-    @attribute(
-        dtype="DevLong64",
-        label="Last image ready",
-        unit="index",
-        doc="All frames up to this index can be read, gaps counted; -1 if none",
-    )
-    def last_image_ready(self) -> int:
-        return self.front_run.last_image_ready
-
-    @attribute(
-        dtype="DevLong64",
-        label="Last image acquired",
-        unit="index",
-        doc="Index of the last frame that the detector exposed, as far as it was asked",
-    )
-    def last_image_acquired(self) -> int:
-        return self.front_run.progress.exposed - 1
-
     @command(
         dtype_in="DevLong",
         doc_in="index in the acquisition; -1 = the newest",
@@ -170,15 +147,6 @@ class Lima2Run(Device):
     def phase(self) -> Any:
         return PhaseLabel[self.front_run.phase.name.lower()]
 
-    @attribute(dtype=str, label="Verdict", doc="What became of the frames, in a sentence")
-    @as_dev_failed
-    def verdict(self) -> str:
-        return wire_text(self.front_run.run.verdict())
-
-    @attribute(dtype=str, label="Ledger", doc="Frames in each class, those still open too (JSON)")
-    def ledger_counts(self) -> str:
-        return ledger_counts(self.front_run)
-
     @attribute(
         dtype="DevLong64",
         label="Settled",
@@ -196,30 +164,6 @@ class Lima2Run(Device):
         overrun_s = tree.pop("time_to_overrun_s")
         tree["time_to_overrun_s"] = overrun_s if np.isfinite(overrun_s) else None
         return json.dumps({**tree, "percent": now.percent})
-
-    @attribute(
-        dtype="DevDouble",
-        label="Rate",
-        unit="frames/s",
-        format=READING,
-        doc="Frames taken in the last seconds",
-    )
-    def frame_rate(self) -> float:
-        return self.front_run.progress.rate_hz
-
-    @attribute(
-        dtype="DevDouble",
-        label="Data rate",
-        unit="MB/s",
-        format=READING,
-        doc="Bytes taken in the last seconds",
-    )
-    def data_rate(self) -> float:
-        return self.front_run.progress.rate_bytes_s / 1e6
-
-    @attribute(dtype=str, label="Stuck", doc="What the run waits for; empty if it goes on")
-    def stuck(self) -> str:
-        return wire_text(self.front_run.stuck)
 
     @attribute(
         dtype=str,
@@ -271,18 +215,6 @@ class Lima2Run(Device):
         It goes into the master file with its time. Once all frames are saved it is refused.
         """
         return note_answer(self.front_run, text)
-
-    @attribute(
-        dtype=(str,), max_dim_x=10_000, label="Results", doc="What the outputs made so far: files"
-    )
-    def files(self) -> list[str]:
-        return [wire_text(name) for name in self.front_run.results()]
-
-    @attribute(
-        dtype=(str,), max_dim_x=100, label="Troubles", doc="Outputs that do not work at present"
-    )
-    def troubles(self) -> list[str]:
-        return [wire_text(text) for text in self.front_run.troubles()]
 
     @attribute(
         dtype=str,
