@@ -268,20 +268,9 @@ def find_program(name: str) -> str:
 
 
 def free_port() -> int:
-    """A TCP port that nobody listens on now.
-
-    Below the range from which the system takes ports by itself, so that no connection takes it
-    before it is used.
-    """
-    lowest = 32768
-    with contextlib.suppress(OSError, ValueError):
-        limits = Path("/proc/sys/net/ipv4/ip_local_port_range").read_text(encoding="ascii")
-        lowest = int(limits.split()[0])
-    for port in random.sample(range(10001, max(lowest, 12000)), 200):
-        with socket.socket() as trial, contextlib.suppress(OSError):
-            trial.bind(("", port))
-            return port
-    raise BusyError("No free TCP port was found in 200 trials")
+    """A TCP port that nobody listens on now; no connection takes it before it is used."""
+    with _bound(socket.SOCK_STREAM, "") as taken:
+        return _port_of(taken)
 
 
 def free_udp_addresses(receivers: int, ports: int) -> str:
@@ -292,11 +281,34 @@ def free_udp_addresses(receivers: int, ports: int) -> str:
     with contextlib.ExitStack() as stack:
 
         def address() -> str:
-            trial = stack.enter_context(socket.socket(socket.AF_INET, socket.SOCK_DGRAM))
-            trial.bind((LOOPBACK, 0))
-            return f"{LOOPBACK}:{trial.getsockname()[1]}"
+            taken = stack.enter_context(_bound(socket.SOCK_DGRAM, LOOPBACK))
+            return f"{LOOPBACK}:{_port_of(taken)}"
 
         return ";".join(",".join(address() for _ in range(ports)) for _ in range(receivers))
+
+
+def _bound(kind: socket.SocketKind, address: str) -> socket.socket:
+    """A socket at a port below the range from which the system takes ports by itself.
+
+    So nobody gets it by chance before it is used, nor while its user has closed it for a moment.
+    """
+    lowest = 32768
+    with contextlib.suppress(OSError, ValueError):
+        limits = Path("/proc/sys/net/ipv4/ip_local_port_range").read_text(encoding="ascii")
+        lowest = int(limits.split()[0])
+    for port in random.sample(range(10001, max(lowest, 12000)), 200):
+        trial = socket.socket(socket.AF_INET, kind)
+        try:
+            trial.bind((address, port))
+        except OSError:
+            trial.close()
+        else:
+            return trial
+    raise BusyError("No free port was found in 200 trials")
+
+
+def _port_of(bound: socket.socket) -> int:
+    return int(bound.getsockname()[1])
 
 
 def _kill_session(session: int) -> None:
