@@ -1,8 +1,10 @@
 """The front of a system of several processes: what it does when one of them stops or dies."""
 
+import contextlib
 import json
 import os
 import signal
+import threading
 import time
 
 import h5py
@@ -15,11 +17,13 @@ from lima2_core.data.frame import Validity
 from tango_servers.deployment import load_deployment
 from tango_servers.local.database import EmbeddedDatabase
 from tests.system.lab import Lab, expected
-from tests.tango.devices import reason, wait_until
+from tests.tango.devices import Events, reason, wait_until
 from tests.tango.front_rig import FrontRig
 
 CONTROL, FIRST, SECOND = "simulator_ctl", "simulator_rcv1", "simulator_rcv2"
 ENDLESS = 0
+BURST = 300
+"""Frames of one trigger."""
 REST_S = 5.0
 """A system is in a resting state so long after a fault."""
 HOLD_S = 3.0
@@ -52,6 +56,14 @@ def servers(front_lab):
     return front_lab.servers
 
 
+@pytest.fixture
+def stuck(front):
+    """All that the front tells about what it waits for; a look may come too late."""
+    events = Events(front.control, "stuck", tango.EventType.CHANGE_EVENT)
+    yield events
+    events.close()
+
+
 def revive(lab):
     """Have all servers running."""
     for instance in (CONTROL, FIRST, SECOND):
@@ -59,6 +71,41 @@ def revive(lab):
             os.killpg(lab.servers.pid(instance), signal.SIGCONT)
         else:
             lab.servers.restart(instance)
+
+
+def begin(front, **values):
+    """Start a run of two triggers, of which one is given; it has not ended before the other."""
+    front.set(acq_trigger_mode="software", nb_frames_per_trigger=BURST)
+    front.set(acq_nb_frames=2 * BURST, acq_expo_time=0.002, **values)
+    run = front.run(front.control.acquire())
+    front.control.triggerAcq()
+    return run
+
+
+def wait_frames(front):
+    wait_until(lambda: front.control.frames_received > 50, "some frames", 10)
+
+
+@contextlib.contextmanager
+def kept(lab, acq_id):
+    """Ask for news of a run in place of its front, without which receivers end it after 5 s."""
+    names = [lab.system.processing_name(acq_id, receiver) for receiver in range(2)]
+    devices = [lab.system.proxy(name) for name in names]
+    over = threading.Event()
+
+    def ask():
+        while not over.wait(0.5):
+            for device in devices:
+                with contextlib.suppress(tango.DevFailed):  # nobody knows which news are next
+                    device.readNews([1, 0])
+
+    asking = threading.Thread(target=ask)
+    asking.start()
+    try:
+        yield
+    finally:
+        over.set()
+        asking.join()
 
 
 def timed(command, *arguments):
@@ -90,12 +137,12 @@ def test_frames_are_in_the_master_and_at_the_device_of_the_run(front, tmp_path):
 
 
 def test_a_receiver_that_dies_is_named_and_the_others_finish(front, servers):
-    front.set(acq_nb_frames=600, acq_expo_time=0.002)
-    run = front.run(front.control.acquire())
-    wait_until(lambda: front.control.frames_received > 50, "some frames")
+    run = begin(front)
+    wait_frames(front)
 
     servers.kill(SECOND)
-    run.wait_ended(1.2 + REST_S)
+    front.control.triggerAcq()
+    run.wait_ended(2 * BURST * 0.002 + REST_S)
 
     assert run.phase == "incomplete"
     assert front.state in ("idle", "fault")
@@ -112,15 +159,13 @@ def test_a_receiver_that_dies_is_named_and_the_others_finish(front, servers):
     assert took_s < HOLD_S
     assert "simulator2" in error
     servers.restart(SECOND)
-    front.set(acq_nb_frames=10)
+    front.defaults()
     assert front.acquire().phase == "done"
 
 
 def test_without_the_parts_of_a_receiver_that_dies_statistics_go_on_coming(front, servers):
-    front.set(acq_nb_frames=1500, acq_expo_time=0.002)
-    front.set(statistics_rois="[[0, 0, 48, 32], [4, 2, 30, 12]]")
     front.change({"acquisition.det.dispatch_mode": "partial_frame"})
-    run = front.run(front.control.acquire())
+    run = begin(front, statistics_rois="[[0, 0, 48, 32], [4, 2, 30, 12]]")
     cursor = run.device.openCursor("roi_statistics")
     seen = []
 
@@ -128,30 +173,31 @@ def test_without_the_parts_of_a_receiver_that_dies_statistics_go_on_coming(front
         seen.append(run.read(cursor)[1])
         return sum(map(len, seen)) > 2 * 50
 
-    wait_until(some_records, "records of both parts")
+    wait_until(some_records, "records of both parts", 10)
     servers.kill(SECOND)
-    run.wait_ended(3 + REST_S)
+    front.control.triggerAcq()
+    run.wait_ended(2 * BURST * 0.002 + REST_S)
 
     _, records = run.read(run.device.openCursor("roi_statistics"))
     records = records.reshape(-1, 2)
-    assert records["frame_idx"][:, 0].tolist() == list(range(1500))
+    assert records["frame_idx"][:, 0].tolist() == list(range(2 * BURST))
     across, upper = np.isnan(records["sum"]).T
     last = int(across.argmax())
-    assert last > 40
-    assert across.tolist() == [idx >= last for idx in range(1500)]
+    assert 40 < last <= BURST
+    assert across.tolist() == [idx >= last for idx in range(2 * BURST)]
     assert not upper.any()  # it is in the part of the other receiver
     servers.restart(SECOND)
 
 
-def test_a_receiver_that_stops_is_given_up_in_time_and_used_again(front, servers):
+def test_a_receiver_that_stops_is_given_up_in_time_and_used_again(front, servers, stuck):
     front.set(acq_nb_frames=ENDLESS, acq_expo_time=0.002)
     run = front.run(front.control.acquire())
-    wait_until(lambda: front.control.frames_received > 50, "some frames")
+    wait_frames(front)
 
     os.killpg(servers.pid(FIRST), signal.SIGSTOP)
     begun_s = time.monotonic()
-    wait_until(lambda: "simulator1" in front.control.stuck, "a word about it")
     wait_until(lambda: "simulator1 does not answer" in front.control.verdict, "its loss")
+    words = list(stuck.seen)
     stop_s, _ = timed(front.control.stopAcq)
     run.wait_ended(REST_S)
     took_s = time.monotonic() - begun_s
@@ -160,36 +206,37 @@ def test_a_receiver_that_stops_is_given_up_in_time_and_used_again(front, servers
     reset_s, _ = timed(front.control.resetAcq)
     os.killpg(servers.pid(FIRST), signal.SIGCONT)
 
+    assert any("simulator1 has not answered" in word for word in words)
     assert took_s < REST_S
     assert state in ("idle", "fault")
     assert max(stop_s, prepare_s, reset_s) < HOLD_S
     assert "simulator1 did" in error or "simulator1 does not answer" in error
     front.set(acq_nb_frames=10, acq_expo_time=0.001)
-    wait_until(lambda: timed(front.control.prepareAcq)[1] is None, "the receiver again")
+    wait_until(lambda: timed(front.control.prepareAcq)[1] is None, "the receiver again", 30)
     front.control.startAcq()
     again = front.run(front.control.current_run)
     assert again.wait_ended() == "done"
 
 
 def test_a_short_silence_loses_nothing(front, servers):
-    front.set(acq_nb_frames=600, acq_expo_time=0.002, statistics_rois="[[0, 0, 48, 32]]")
-    run = front.run(front.control.acquire())
-    wait_until(lambda: front.control.frames_received > 50, "some frames")
+    run = begin(front, statistics_rois="[[0, 0, 48, 32]]")
+    wait_frames(front)
 
     os.killpg(servers.pid(FIRST), signal.SIGSTOP)
     wait_until(lambda: "has not answered" in front.control.stuck, "the silence")
     os.killpg(servers.pid(FIRST), signal.SIGCONT)
+    front.control.triggerAcq()
     run.wait_ended()
 
-    assert run.device.verdict == "all 600 frames are valid"
+    assert run.device.verdict == f"all {2 * BURST} frames are valid"
     _, records = run.read(run.device.openCursor("roi_statistics"))
-    assert records["frame_idx"].tolist() == list(range(600))
+    assert records["frame_idx"].tolist() == list(range(2 * BURST))
 
 
 def test_an_abort_on_loss_stops_the_others(front, servers):
     front.set(acq_nb_frames=ENDLESS, fault_policy='{"receiver_lost": "abort"}')
     run = front.run(front.control.acquire())
-    wait_until(lambda: front.control.frames_received > 50, "some frames")
+    wait_frames(front)
 
     servers.kill(SECOND)
     run.wait_ended(REST_S)
@@ -200,18 +247,20 @@ def test_an_abort_on_loss_stops_the_others(front, servers):
     assert str(front.control.state()) == "FAULT"
 
 
-def test_after_its_own_death_the_front_begins_anew(front, servers):
+def test_after_its_own_death_the_front_begins_anew(front, front_lab, servers):
     front.set(acq_nb_frames=ENDLESS)
-    lost = front.run(front.control.acquire())
-    wait_until(lambda: front.control.frames_received > 50, "some frames")
-    servers.kill(CONTROL)
-    servers.restart(CONTROL)
-    rig = FrontRig(front.tango_host, front.control.dev_name())
-    rig.defaults()
+    acq_id = front.control.acquire()
+    lost = front.run(acq_id)
+    wait_frames(front)
+    with kept(front_lab, acq_id):
+        servers.kill(CONTROL)
+        servers.restart(CONTROL)
+        rig = FrontRig(front.tango_host, front.control.dev_name())
+        rig.defaults()
 
-    with pytest.raises(tango.DevFailed):
-        rig.proxy(lost.device.dev_name()).ping()
-    _, error = timed(rig.control.prepareAcq)
+        with pytest.raises(tango.DevFailed):
+            rig.proxy(lost.device.dev_name()).ping()
+        _, error = timed(rig.control.prepareAcq)
     rig.control.resetAcq()
 
     assert "is busy with an acquisition of another client" in error
@@ -240,19 +289,22 @@ def test_overlapping_runs_of_several_processes_are_kept_apart(front, tmp_path):
 def test_an_acquisition_of_the_conductor_is_seen_and_not_disturbed(front, front_lab):
     front_lab.wait_operational()
     front.acquire()
-    acq_id = front_lab.prepare(front_lab.acquisition({"acq.nb_frames": 300, "acq.expo_time": 5000}))
+    triggers = {"acq.trigger_mode": "software", "acq.nb_frames_per_trigger": BURST}
+    acq_id = front_lab.prepare(front_lab.acquisition({"acq.nb_frames": 2 * BURST, **triggers}))
     front_lab.start()
-    wait_until(lambda: sum(front_lab.system.xferred()) > 10, "some frames")
+    front_lab.client.acquisition.trigger()
+    wait_until(lambda: sum(front_lab.system.xferred()) > 10, "some frames", 10)
     seen = front.state
     took_s, error = timed(front.control.prepareAcq)
     front.control.stopAcq()
+    front_lab.client.acquisition.trigger()
     front_lab.wait_end()
     counters = front_lab.counters(acq_id)
 
     assert seen == "foreign"
     assert took_s < HOLD_S
     assert str(acq_id) in error
-    assert sum(one["nb_frames_source"] for one in counters) == 300
+    assert sum(one["nb_frames_source"] for one in counters) == 2 * BURST
     assert front.acquire().phase == "done"
     front_lab.acquire(front_lab.acquisition({"acq.nb_frames": 10}))
 
@@ -264,7 +316,7 @@ def test_preparing_and_starting_is_quick(front):
         begun_s = time.monotonic()
         front.control.acquire()
         times_s.append(time.monotonic() - begun_s)
-        wait_until(lambda: front.control.run_phase.name == "done", "the end")
+        wait_until(lambda: front.control.run_phase.name == "done", "the end", 10)
 
     assert json.loads(front.control.ledger_counts)["valid"] == 10
     assert min(times_s) < 0.5
