@@ -26,8 +26,9 @@ from lima2_core.flow.tap import Tap
 from lima2_core.flow.task import Task
 from lima2_core.schema import ParamsModel
 
-LIMIT_S = 5.0
-"""How long a stand-in waits for the test, or the test for something to happen."""
+LIMIT_S = 20.0
+"""How long a stand-in waits for the test, or the test for something to happen; only what hangs
+takes so long, and a busy computer may stand still for seconds."""
 
 
 def eventually(predicate: Callable[[], object], timeout_s: float = LIMIT_S) -> bool:
@@ -87,7 +88,10 @@ class CollectSink(Sink):
     ) -> None:
         self.rows: list[CollectedRow] = []
         self.calls: list[str] = []
-        """Names of the methods in the order of the calls; repeated ones once."""
+        """Names of the methods in the order of the calls; repeated ones once. Without `idle`, which
+        is called whenever the test or the computer let the sink wait."""
+        self.idle_at: list[int] = []
+        """How many rows had come, at each call of `idle`."""
         self.on_write: Callable[[], object] = lambda: None
         """Called before rows are taken."""
         self._fail_at = fail_at
@@ -107,7 +111,7 @@ class CollectSink(Sink):
             self.rows.append(CollectedRow(row.local, row.idx, value))
 
     def idle(self) -> None:
-        self._note("idle")
+        self.idle_at.append(len(self.rows))
 
     def close(self) -> None:
         self._note("close")

@@ -12,7 +12,7 @@ from tests.tango.front_rig import FrontRig
 
 CONTROL = "id00/limacontrol/simulator"
 RECEIVERS = ["id00/limareceiver/simulator1", "id00/limareceiver/simulator2"]
-TEST_LIMIT_S = 10
+TEST_LIMIT_S = 30
 
 
 def pytest_collection_modifyitems(items):

@@ -209,7 +209,7 @@ def test_a_stop_takes_effect_in_the_middle_of_a_long_exposure(make_sockets):
 
     account = emulator.run(lambda: asked.append(1) or len(asked) > 2)
 
-    assert account.seconds < 5
+    assert account.seconds < 20
     assert (account.frames, exposed) == (0, [])
 
 
@@ -221,7 +221,7 @@ def test_a_stop_takes_effect_in_the_middle_of_a_long_pause_and_the_frame_is_whol
 
     account = Emulator(config, numbered_images).run(lambda: asked.append(1) or len(asked) > 4)
 
-    assert account.seconds < 5
+    assert account.seconds < 20
     assert account.frames == 2
     assert len(sockets.packets()) == 2 * PACKETS
 

@@ -771,19 +771,19 @@ def test_readings_do_not_wait_for_a_prepare(rig, clock, monkeypatch):
     def slowly(step):
         if step.name == "frames":
             inside.set()
-            assert go_on.wait(5)
+            assert go_on.wait(20)
         return carry_out(step)
 
     monkeypatch.setattr(detector, "carry_out", slowly)
     preparing = threading.Thread(target=lambda: backend.prepare(setup_of()))
     preparing.start()
-    assert inside.wait(5)
+    assert inside.wait(20)
     reads = []
     try:
         reads = [backend.readings(), backend.readings()]
     finally:
         go_on.set()
-        preparing.join(5)
+        preparing.join(20)
 
     assert reads == [before, before]
 

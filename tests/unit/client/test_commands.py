@@ -30,7 +30,7 @@ def test_on_a_terminal_progress_stays_in_its_line(capsys, monkeypatch):
     script = ScriptedRun((["running", "running", "done"], []))
     script.values[wire.STUCK] = ["", "waiting for frame 3"]
 
-    acquire._follow(script.run, 5, quiet=False)
+    acquire._follow(script.run, 20, quiet=False)
 
     out = capsys.readouterr().out
     assert out.count("\n") == 1

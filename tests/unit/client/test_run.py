@@ -35,7 +35,7 @@ def test_frames_come_in_order_as_they_are_settled_and_gaps_are_values():
         ("done", [0, LOST, 0, 1]),
     )
 
-    found = list(script.run.frames(timeout_s=5))
+    found = list(script.run.frames(timeout_s=20))
 
     assert kinds(found) == [(0, "frame"), (1, "DROPPED"), (2, "frame"), (3, "frame")]
     assert [item.data.item() for item in found if isinstance(item, Frame)] == [0, 2, 3]
@@ -130,7 +130,7 @@ def test_wait_ends_with_the_run_and_what_is_final_is_asked_for_once():
     script.steps[0] = (["prepared", "running", "ending", "done"], [])
     run = script.run
 
-    assert run.wait(5) is run
+    assert run.wait(20) is run
     script.values.clear()  # the device is gone
 
     assert (run.phase, run.complete, run.verdict) == ("done", True, "as it is")
@@ -142,14 +142,14 @@ def test_wait_survives_a_device_that_is_silent_for_a_while():
     script = ScriptedRun(("done", []))
     script.steps[0] = (["running", UnreachableError("gone"), UnreachableError("gone"), "done"], [])
 
-    assert script.run.wait(5).complete
+    assert script.run.wait(20).complete
 
 
 def test_wait_has_an_end_and_tells_if_the_run_is_gone():
     with pytest.raises(DeadlineError, match="not within"):
         ScriptedRun(("running", [])).run.wait(0.05)
     with pytest.raises(NotAvailableError):
-        ScriptedRun((NotAvailableError("there is no device"), [])).run.wait(5)
+        ScriptedRun((NotAvailableError("there is no device"), [])).run.wait(20)
 
 
 def test_check_raises_where_frames_are_missing():
@@ -196,7 +196,7 @@ def test_results_are_batches_of_whole_frames_until_the_run_is_processed():
     script = ScriptedRun(("running", []))
     cursor(script, batch(0, 2), batch(2, 2), batch(2, 3), batch(3, 3, finished=True))
 
-    found = list(script.run.results("roi", timeout_s=5))
+    found = list(script.run.results("roi", timeout_s=20))
 
     assert [one.shape for one in found] == [(2, 2), (1, 2)]
     assert found[1]["frame_idx"].tolist() == [[2, 2]]
@@ -219,7 +219,7 @@ def test_an_answer_that_is_lost_costs_no_records():
     # The second answer is lost on its way; a new cursor gives everything again.
     cursor(script, batch(0, 2), UnreachableError("lost"), batch(0, 4), batch(4, 4, finished=True))
 
-    found = script.run.results("roi").all(5)
+    found = script.run.results("roi").all(20)
 
     assert found["frame_idx"][:, 0].tolist() == [0, 1, 2, 3]
 
@@ -229,7 +229,7 @@ def test_records_that_are_really_lost_are_told():
     cursor(script, batch(0, 2), batch(3, 4))
 
     with pytest.raises(ClientError, match="lost"):
-        script.run.results("roi").all(5)
+        script.run.results("roi").all(20)
 
 
 def test_results_that_do_not_come_are_waited_for_no_longer_than_allowed():

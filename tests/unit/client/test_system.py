@@ -204,11 +204,11 @@ def test_there_is_no_run_before_the_first(system):
 def test_wait_ends_when_the_system_is_at_rest(system):
     system.device.values[wire.FRONT_STATE] = ["running", UnreachableError("x"), "foreign", "fault"]
 
-    assert system.lima.wait(5) == "fault"
+    assert system.lima.wait(20) == "fault"
 
 
 def test_every_state_is_told_even_if_many_come_before_anybody_looks(system):
-    events = system.lima.events(timeout_s=5)
+    events = system.lima.events(timeout_s=20)
     assert next(events).state == "idle"
     system.device.on_follow = lambda attribute, put: [
         put(state) for state in ("prepared", "running", "idle") if attribute == wire.FRONT_STATE
@@ -223,7 +223,8 @@ def test_without_events_the_system_is_looked_at(system):
     system.device.follows = False
     system.device.values[wire.FRONT_STATE] = ["idle", "prepared", "running", "idle"]
 
-    states = [event.state for event in system.lima.events(timeout_s=1)]
+    events = system.lima.events(timeout_s=20)
+    states = [next(events).state for _ in range(4)]
 
     assert states == ["idle", "prepared", "running", "idle"]
 
@@ -232,15 +233,22 @@ def test_a_server_that_is_away_is_an_event_and_its_return_too(system):
     system.device.follows = False
     system.device.values[wire.FRONT_STATE] = ["idle", UnreachableError("gone"), "idle"]
 
-    states = [event.state for event in system.lima.events(timeout_s=1)]
+    events = system.lima.events(timeout_s=20)
+    states = [next(events).state for _ in range(3)]
 
     assert states == ["idle", "unreachable", "idle"]
+
+
+def test_events_end_after_their_time(system):
+    system.device.follows = False
+
+    assert [event.state for event in system.lima.events(timeout_s=0.05)] == ["idle"]
 
 
 def test_events_show_the_progress_of_the_current_run(system):
     system.lima.prepare()
 
-    event = next(system.lima.events(timeout_s=1))
+    event = next(system.lima.events(timeout_s=20))
 
     assert event.run == "u-0"
     assert event.progress.percent == 40.0

@@ -4,6 +4,7 @@ import pytest
 
 from lima2_core.camera.api import CameraMessage
 from lima2_core.ids import AcqId
+from lima2_core.testing.doubles import LIMIT_S
 from lima2_core.testing.fakes import DirectLink, ManualClock
 
 
@@ -24,7 +25,7 @@ def test_a_manual_clock_stands_still_until_it_is_moved():
     clock.advance(9.0)
     assert results == []
     clock.advance(1.0)
-    thread.join(5.0)
+    thread.join(LIMIT_S)
 
     assert results == [False]
     assert clock.now_s() == 10.0
@@ -36,7 +37,7 @@ def test_an_event_ends_the_wait_on_a_manual_clock():
     thread, results = waiting(clock, event, 10.0)
 
     event.set()
-    thread.join(5.0)
+    thread.join(LIMIT_S)
 
     assert results == [True]
     assert clock.now_s() == 0.0

@@ -1,8 +1,11 @@
 import threading
+import time
+from types import SimpleNamespace
 
 import pytest
 
 from lima2_core.errors import BusyError, ParamError, StateError
+from lima2_core.service import mailbox as mailbox_module
 from lima2_core.service.mailbox import Mailbox
 from lima2_core.testing.doubles import LIMIT_S
 
@@ -44,18 +47,34 @@ def test_things_are_done_one_at_a_time_in_the_order_they_came(mailbox):
     assert done == list(range(50))
 
 
-def test_a_delayed_thing_is_done_when_it_is_due_and_not_before_others(mailbox):
+def test_things_are_done_in_the_order_in_which_they_are_due(mailbox, monkeypatch):
+    clock = SimpleNamespace(s=0.0)
+    monkeypatch.setattr(mailbox_module, "time", SimpleNamespace(monotonic=lambda: clock.s))
     done = []
-    last = threading.Event()
-    mailbox.post(lambda: (done.append("late"), last.set()), 0.08)
-    mailbox.post(lambda: done.append("soon"), 0.02)
+
+    def done_by(now_s):
+        clock.s = now_s
+        mailbox.call(lambda: done.append("call"), LIMIT_S)  # wakes it
+        return done
+
+    mailbox.post(lambda: done.append("late"), 80.0)
+    mailbox.post(lambda: done.append("soon"), 20.0)
     mailbox.post(lambda: done.append("now"))
 
-    mailbox.call(lambda: done.append("call"), LIMIT_S)
+    assert done_by(19.9) == ["now", "call"]
+    assert done_by(20.0) == ["now", "call", "soon", "call"]
+    assert done_by(79.9) == ["now", "call", "soon", "call", "call"]
+    assert done_by(80.0)[-2:] == ["late", "call"]
 
-    assert done == ["now", "call"]
-    assert last.wait(LIMIT_S)
-    assert done == ["now", "call", "soon", "late"]
+
+def test_a_delayed_thing_is_done_when_it_is_due_though_nobody_calls(mailbox):
+    done = threading.Event()
+    began_s = time.monotonic()
+
+    mailbox.post(done.set, 0.02)
+
+    assert done.wait(LIMIT_S)
+    assert time.monotonic() - began_s >= 0.02
 
 
 def test_a_busy_mailbox_is_an_error_and_the_work_is_done_all_the_same(mailbox):

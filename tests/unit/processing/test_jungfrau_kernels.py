@@ -233,7 +233,7 @@ def test_threads_have_queues_of_their_own():
 
     workers = [Worker(f"convert-{n}", lambda n=n: work(n), errors.append) for n in range(3)]
 
-    assert all(worker.join(10) for worker in workers)
+    assert all(worker.join(25) for worker in workers)
     assert (wrong, errors) == ([], [])
 
 

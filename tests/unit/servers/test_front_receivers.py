@@ -40,7 +40,7 @@ def states(port):
     states = ReceiverStates("x", lambda: [port])
     yield states
     states.end()
-    states.join(5.0)
+    states.join(20.0)
 
 
 @pytest.fixture

@@ -1,12 +1,13 @@
 import threading
-import time
+from types import SimpleNamespace
 
 import pytest
 
 from lima2_core.errors import NotAvailableError
 from lima2_core.ids import AcqId
 from lima2_core.system import watch as watch_module
-from lima2_core.system.watch import ReceiverWatch, RunFeed
+from lima2_core.system.ports import UnreachableError
+from lima2_core.system.watch import PATIENCE_S, ReceiverWatch, RunFeed
 from lima2_core.testing.doubles import LIMIT_S, eventually
 from lima2_core.testing.system_doubles import ScriptedReceiver
 from lima2_core.testing.system_script import order, rows
@@ -19,9 +20,18 @@ class Listener:
         self.port = receiver.prepare(order().part(0, AcqId(acq_id)))
         self.told = []
         self.lost = []
-        self.lost_s = 0.0
+        self.asked = 0
+        """How often it was asked for news."""
+        self.hang = lambda: None
+        """Done before the answer to each question."""
         self.broken = None
+        self._answer, self.port.news = self.port.news, self.news
         self.feed = RunFeed(self.port, self.take, self.lose)
+
+    def news(self):
+        self.asked += 1
+        self.hang()
+        return self._answer()
 
     def take(self, news):
         if self.broken is not None:
@@ -29,8 +39,12 @@ class Listener:
         self.told += [int(i) for told in news.records.values() for i in told["frame_idx"]]
 
     def lose(self, reason):
-        self.lost_s = time.monotonic()
         self.lost.append(reason)
+
+    def asked_again(self):
+        """Whether a whole question more was asked and dealt with from now on."""
+        before = self.asked
+        return eventually(lambda: self.asked >= before + 2)
 
 
 @pytest.fixture
@@ -44,6 +58,14 @@ def watch(receiver):
     yield watch
     receiver.manners.let_go()
     watch.close()
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    """The time by which silence is measured; it passes when the test says so."""
+    clock = SimpleNamespace(s=100.0)
+    monkeypatch.setattr(watch_module, "time", SimpleNamespace(monotonic=lambda: clock.s))
+    return clock
 
 
 def test_news_are_handed_on_until_the_run_is_finished(watch, receiver):
@@ -95,58 +117,69 @@ def test_a_receiver_that_is_known_to_be_dead_is_lost_at_once(watch, receiver):
     assert eventually(lambda: all(one.port.closed for one in listeners))
 
 
-def test_a_receiver_that_is_silent_for_long_is_lost(watch, receiver, monkeypatch):
-    monkeypatch.setattr(watch_module, "PATIENCE_S", 0.3)
+def test_a_receiver_that_is_silent_for_long_is_lost(watch, receiver, clock):
     listener = Listener(receiver)
-    silent_s = time.monotonic()
     receiver.manners.silent = True
     watch.follow(listener.feed)
+    assert eventually(lambda: watch.silent)
+
+    clock.s += PATIENCE_S - 0.1
+    assert listener.asked_again()
+    assert listener.lost == []
+    clock.s += 0.2
 
     assert eventually(lambda: listener.lost == ["r0 does not answer"])
-    assert 0.25 < listener.lost_s - silent_s < 1.5
 
 
-def test_a_receiver_that_answers_again_is_not_lost(watch, receiver):
+def test_a_receiver_that_answers_again_is_not_lost(watch, receiver, clock):
     listener = Listener(receiver)
     receiver.manners.silent = True
     watch.follow(listener.feed)
-    asked = threading.Event()
-    watch.submit(asked.set)
-    assert asked.wait(LIMIT_S)
+    assert eventually(lambda: watch.silent)
 
     receiver.manners.silent = False
     listener.port.tell(rows(0))
 
     assert eventually(lambda: listener.told == [0])
+    clock.s += PATIENCE_S
+    assert listener.asked_again()
     assert listener.lost == []
+    assert not watch.silent
 
 
-def test_the_time_that_a_question_hangs_counts_as_silence(watch, receiver, monkeypatch):
+def test_the_time_that_a_question_hangs_counts_as_silence(watch, receiver, clock, monkeypatch):
     monkeypatch.setattr(watch_module, "PATIENCE_S", 0.3)
     listeners = [Listener(receiver, name) for name in "abcde"]
-    receiver.manners.hangs_s["news"] = 0.35
-    began_s = time.monotonic()
 
+    def hang():
+        clock.s += 0.35
+        raise UnreachableError("r0 does not answer")
+
+    all_followed = threading.Event()
+    watch.submit(lambda: all_followed.wait(LIMIT_S))
     for listener in listeners:
+        listener.hang = hang
         watch.follow(listener.feed)
+    all_followed.set()
 
-    # One question is enough for all five runs.
     assert eventually(lambda: all(one.lost for one in listeners))
-    assert max(one.lost_s for one in listeners) - began_s < 1.2
+    assert sum(one.asked for one in listeners) == 1  # is enough for all five runs
 
 
-def test_a_receiver_is_not_lost_because_this_process_stood_still(watch, receiver, monkeypatch):
-    monkeypatch.setattr(watch_module, "PATIENCE_S", 0.2)
-    monkeypatch.setattr(watch_module, "_QUESTION_S", 0.05)
+def test_a_receiver_is_not_lost_because_this_process_stood_still(watch, receiver, clock):
     listener = Listener(receiver)
-    receiver.manners.hangs_s["news"] = 0.4  # longer than any question takes
-    watch.follow(listener.feed)
-    assert eventually(lambda: watch._silent_since_s is not None)
 
-    del receiver.manners.hangs_s["news"]
+    def stand_still():
+        listener.hang = lambda: None
+        clock.s += 10 * PATIENCE_S  # longer than any question takes
+        raise UnreachableError("r0 does not answer")
+
+    listener.hang = stand_still
     listener.port.tell(rows(0))
+    watch.follow(listener.feed)
 
     assert eventually(lambda: listener.told == [0])
+    assert listener.asked >= 2
     assert listener.lost == []
 
 
