@@ -94,6 +94,8 @@ class Listener:
         self._given = 0
         self._published = 0
         self._rounds = 0
+        self._looked_s = 0.0
+        """When the socket was looked into last; who was kept waiting has not seen what came since."""
         self._last_s = 0.0
         self._last_accepted_s = 0.0
         self._stop_until_s: float | None = None
@@ -164,6 +166,7 @@ class Listener:
                 return
         asked = min(room, BATCH)
         forecast = collector.forecast
+        self._looked_s = time.monotonic()
         count = forecast.batch.receive(self._fd, forecast.at, forecast.at + asked)
         if count:
             words = self._words
@@ -211,6 +214,7 @@ class Listener:
         if self._drops_before is not None:
             self._words[_WORD["stalled_ns"]] += time.monotonic_ns() - begin_ns
         self._obey(0)
+        self._looked_s = time.monotonic()  # there is no room to look into the socket
         self._check_times()
 
     def _drained(self) -> None:
@@ -233,7 +237,7 @@ class Listener:
 
     def _check_times(self) -> None:
         """Close frames that wait for too long; end what is to end."""
-        now_s = time.monotonic()
+        now_s = self._looked_s
         if self._collector.open and now_s - self._last_accepted_s >= self._frame_timeout_s:
             self._collector.close_open()
             self._publish()

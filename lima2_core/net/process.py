@@ -27,6 +27,10 @@ STOP_S: Final = 0.45
 _SLOW_STOP_S: Final = 1.5
 """For a listener that would end its acquisition, but gets no core."""
 
+_LEAST_S: Final = 0.2
+"""An answer to a stop has so long at least once somebody looks for it: who asked may have been kept
+waiting itself, and the listener with it."""
+
 _END_S: Final = 0.5
 
 
@@ -178,12 +182,12 @@ class ListenerProcess:
             return self.hang("it takes no commands")
         try:
             try:
-                self.answer(max(0.0, until_s - time.monotonic()), "stop")
+                self.answer(max(_LEAST_S, until_s - time.monotonic()), "stop")
             except BusyError:
                 if not self.is_kept_waiting:
                     raise
                 until_s += _SLOW_STOP_S - STOP_S
-                self.answer(max(0.0, until_s - time.monotonic()), "stop")
+                self.answer(max(_LEAST_S, until_s - time.monotonic()), "stop")
         except BusyError:
             return self.hang("it did not stop")
         except CameraError as error:

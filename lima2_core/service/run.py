@@ -310,5 +310,6 @@ class Run:
         self._hooks.acquired(self, error)
 
     def _processing_failed(self, error: Lima2Error) -> None:
-        self._acquisition.interrupt()
+        # Told first: an acquisition that has just been ended would look like one that ended well.
         self._hooks.failed(self, error)
+        self._acquisition.interrupt()
