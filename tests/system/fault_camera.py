@@ -2,15 +2,12 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
 
 from camera_plugins.simulator.params import SimulatorDetParams, SimulatorParams
 from camera_plugins.simulator.plugin import PLUGIN as SIMULATOR
 from camera_plugins.simulator.source import SimulatorReceiver, SimulatorSource
 from lima2_core.camera.api import SourceRequest
 from lima2_core.data.frame import Frame, Gap
-
-DISTRIBUTION = "lima2_fault_camera-1.dist-info"
 
 
 class FaultyDetParams(SimulatorDetParams):
@@ -72,12 +69,3 @@ class FaultyReceiver(SimulatorReceiver):
 
 
 PLUGIN = replace(SIMULATOR, name="Faulty", params=FaultyParams, make_receiver=FaultyReceiver)
-
-
-def install(folder: Path) -> dict[str, str]:
-    """Install it for servers only; the variables that they need."""
-    info = folder / DISTRIBUTION
-    info.mkdir(parents=True)
-    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: lima2-fault-camera\nVersion: 1\n")
-    (info / "entry_points.txt").write_text(f"[lima2.cameras]\nFaulty = {__name__}:PLUGIN\n")
-    return {"PYTHONPATH": f"{folder}:{Path(__file__).parents[2]}"}

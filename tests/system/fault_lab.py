@@ -20,6 +20,7 @@ from tango_servers.local.database import EmbeddedDatabase
 from tango_servers.local.processes import find_program
 from tango_servers.local.redis import EmbeddedRedis
 from tango_servers.local.servers import ServerGroup
+from tests.system import fault_camera, gated_pipeline
 from tests.tango.devices import wait_until
 from tests.tango.front_rig import RESTING, FrontRig
 
@@ -33,6 +34,14 @@ DETECTOR = "entry_0000/instrument/detector"
 SESSION = "id00"
 ROWS_PER_FILE = 10
 SEGMENT_FRAMES = 20
+GUARD_S = 20.0
+"""For what has no limit of its own; it costs nothing where all is well."""
+PLUGINS = f"""
+[lima2.cameras]
+Faulty = {fault_camera.__name__}:PLUGIN
+[lima2.pipelines]
+{gated_pipeline.CLASS_NAME} = {gated_pipeline.__name__}:PLUGIN
+"""
 
 
 def peak(idx):
@@ -45,15 +54,13 @@ class SystemLab:
 
     Args:
         camera: name of the plugin in place of the simulator.
-        environ: variables for the servers.
     """
 
-    def __init__(self, folder, *, camera="Simulator", environ=None):
+    def __init__(self, folder, *, camera="Simulator"):
         self.folder = folder
         self._stack = contextlib.ExitStack()
         self.redis = EmbeddedRedis(folder / "redis")
         self._camera = camera
-        self._environ = environ or {}
         self._runs = 0
 
     def __enter__(self):
@@ -67,7 +74,7 @@ class SystemLab:
                     self.folder / "servers",
                     database.tango_host,
                     self.deployment,
-                    environ=self._environ,
+                    environ=install_plugins(self.folder / "plugins"),
                 )
             )
             self.front = FrontRig(database.tango_host, self.deployment.control.name)
@@ -102,8 +109,29 @@ class SystemLab:
     def control(self):
         return self.front.control
 
-    def order(self, folder, nb_frames, *, expo_s=0.005, large=False, **changes):
+    def order(
+        self,
+        folder,
+        nb_frames,
+        *,
+        expo_s=0.005,
+        large=False,
+        burst=None,
+        held_from=None,
+        **changes,
+    ):
         """Parameters of a run that is saved; its images tell their index.
+
+        Args:
+            folder: for its files.
+            nb_frames: 0 for a run without end.
+            expo_s: of each frame.
+            large: whether the frames take longer to be packed than to be taken.
+            burst: frames of one trigger; without, all come by themselves. The run cannot end
+                before all triggers are given.
+            held_from: large frames from this one on wait, taken but not processed, until
+                `open_gate`; so the run cannot end before.
+            changes: values by the path of the parameter.
 
         Returns:
             The prefix of its files.
@@ -121,11 +149,26 @@ class SystemLab:
             "acquisition.det.generator.pixel_type": "gray32f" if large else "gray16",
             "acquisition.det.nb_prefetch_frames": nb_frames if large else PERIOD,
         }
+        if burst is not None:
+            images["acquisition.acq.trigger_mode"] = "software"
+            images["acquisition.acq.nb_frames_per_trigger"] = burst
+        if held_from is not None:
+            gate = self._gate(prefix)
+            gate.touch()
+            images["processing.class_name"] = gated_pipeline.CLASS_NAME
+            images[gated_pipeline.GROUP] = {"file": str(gate), "first_frame": held_from}
         self.front.change({**images, **changes})
         self.front.set(acq_expo_time=expo_s)
         if large:  # these take long to be packed
             self.front.set(image_roi=LARGE, saving_compression="zip")
         return prefix
+
+    def open_gate(self, prefix):
+        """Let frames pass that were held; harmless if there are none."""
+        self._gate(prefix).unlink(missing_ok=True)
+
+    def _gate(self, prefix):
+        return self.folder / f"{prefix}.gate"
 
     def quick(self, folder, nb_frames=10):
         """A whole run of small frames, which must be a success."""
@@ -149,10 +192,16 @@ class SystemLab:
             found = f"{self.front.state}; {self.control.status()}"
             raise AssertionError(f"{error}; instead: {found}") from error
 
+    def wait_saving(self):
+        """Wait until frames come, and some of each receiver outlive whatever happens."""
+        wait_until(lambda: self.control.frames_received > 50, "some frames", GUARD_S)
+        safe = 4 * ROWS_PER_FILE  # the first files of both cannot have so many
+        wait_until(lambda: self.control.frames_saved >= safe, "some frames in files", GUARD_S)
+
     def wait_draining(self, run, saved=4):
-        """Wait until all frames are taken, and some are saved."""
-        run.wait("draining")
-        wait_until(lambda: self.control.frames_saved >= saved, "some frames in files")
+        """Wait until all frames are taken, and some are saved; the last must be held."""
+        run.wait("draining", timeout_s=GUARD_S)
+        wait_until(lambda: self.control.frames_saved >= saved, "some frames in files", GUARD_S)
         assert run.phase == "draining"
 
     def instance(self, receiver):
@@ -163,6 +212,8 @@ class SystemLab:
 
     def clear(self):
         """Bring all to rest, whatever a test has left."""
+        for gate in self.folder.glob("*.gate"):
+            gate.unlink()
         for receiver in range(2):
             if not self.servers.running(self.instance(receiver)):
                 self.servers.restart(self.instance(receiver))
@@ -184,7 +235,16 @@ class SystemLab:
                     return store.load_scan(scan.key)
             return None
 
-        return wait_until(closed, f"the scan of {acq_id}", 10)
+        return wait_until(closed, f"the scan of {acq_id}", GUARD_S)
+
+
+def install_plugins(folder):
+    """Install the plugins of these tests for servers only; the variables that they need."""
+    info = folder / "lima2_fault_plugins-1.dist-info"
+    info.mkdir(parents=True)
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: lima2-fault-plugins\nVersion: 1\n")
+    (info / "entry_points.txt").write_text(PLUGINS)
+    return {"PYTHONPATH": f"{folder}:{Path(__file__).parents[2]}"}
 
 
 def id_of(run):

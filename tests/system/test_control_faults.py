@@ -15,14 +15,22 @@ from blissdata import DataStore, ScanState
 from client import Lima2, NotAvailableError
 from client.validate import validate
 from tango_servers.news import ABANDONED_S
-from tests.system.fault_lab import SystemLab, assert_books, assert_master, flushed, id_of
+from tests.system.fault_lab import (
+    GUARD_S,
+    SystemLab,
+    assert_books,
+    assert_master,
+    flushed,
+    id_of,
+)
 from tests.tango.devices import wait_until
 
 pytestmark = pytest.mark.filterwarnings("ignore:Call to deprecated config_set")
 
 ENDLESS, MANY, FEW = 0, 300, 60
-REST_S = ABANDONED_S + 4.0
+REST_S = ABANDONED_S + GUARD_S
 """Receivers are at rest by then, whatever they were told to do."""
+HELD_FROM = 24
 
 
 @pytest.fixture(scope="module")
@@ -66,22 +74,56 @@ def begin(lab, folder, nb_frames, **changes):
     return run, prefix
 
 
+def all_flushed(folder, prefix, nb_frames):
+    """Whether so many frames can be read in files that may be written at present."""
+    with contextlib.suppress(OSError, KeyError, RuntimeError):
+        return len(flushed(folder, prefix)) >= nb_frames
+    return False
+
+
+@contextlib.contextmanager
+def at_once(lab, control):
+    """The control dies and is back before its receivers take it for silent.
+
+    They stand still meanwhile, and go on when the block is left: a server needs seconds to start.
+    """
+    for receiver in range(2):
+        lab.signal(receiver, signal.SIGSTOP)
+    try:
+        lab.servers.kill(control)
+        lab.servers.restart(control)
+        yield
+    finally:
+        for receiver in range(2):
+            lab.signal(receiver, signal.SIGCONT)
+
+
+def taken_for_silent(lab, run):
+    """The receivers that took no more frames as nobody asked about the run."""
+    told = f"run {id_of(run)}: its front is silent"
+    logs = [lab.folder / "servers" / f"{lab.instance(n)}.log" for n in range(2)]
+    return [log.stem for log in logs if told in log.read_text()]
+
+
 @pytest.mark.parametrize("nb_frames", [ENDLESS, MANY], ids=["endless", "finite"])
 def test_receivers_of_a_control_that_died_come_to_rest_with_readable_files(
     lab, control, tmp_path, nb_frames
 ):
-    run, prefix = begin(lab, tmp_path, nb_frames)
-    wait_until(lambda: lab.control.frames_saved > 50, "some frames in files")
+    # The control dies well before the last frame, which comes well before it is taken for gone.
+    run, prefix = begin(lab, tmp_path, nb_frames, expo_s=0.01)
+    lab.wait_saving()
     acq_id, before = id_of(run), lab.control.frames_saved
 
     lab.servers.kill(control)
 
     wait_until(lambda: set(receiver_states(lab)) == {"idle"}, "rest", REST_S)
     files = sorted(tmp_path.glob(f"{prefix}_[01]_*.h5"))
-    wait_until(lambda: len(flushed(tmp_path, prefix)) >= sum(received(lab)), "all frames", 5)
+    taken = sum(received(lab))
+    wait_until(lambda: all_flushed(tmp_path, prefix, taken), "all frames", GUARD_S)
     frames = flushed(tmp_path, prefix)
     assert len(frames) >= before
     assert len(files) >= 4
+    assert len(taken_for_silent(lab, run)) == (0 if nb_frames else 2)
     if nb_frames:
         assert sorted(frames) == list(range(nb_frames))
     lab.servers.restart(control)
@@ -100,10 +142,7 @@ def test_a_control_that_is_back_at_once_waits_for_its_receivers_and_says_for_who
     lab, control, tmp_path
 ):
     run, _ = begin(lab, tmp_path, ENDLESS)
-    wait_until(lambda: lab.control.frames_received > 50, "some frames")
-
-    lab.servers.kill(control)
-    lab.servers.restart(control)
+    wait_until(lambda: lab.control.frames_received > 50, "some frames", GUARD_S)
     refusals = []
 
     def prepared():
@@ -112,21 +151,23 @@ def test_a_control_that_is_back_at_once_waits_for_its_receivers_and_says_for_who
         refusals.append(lab.control.status())
         return None
 
-    lab.order(tmp_path, 10)
+    with at_once(lab, control):
+        lab.order(tmp_path, 10)
     following = wait_until(prepared, "the next run is prepared", REST_S)
 
     assert id_of(run) in refusals[0]
     assert "another client" in refusals[0]
     lab.control.startAcq()
-    assert following.wait_ended() == "done"
+    assert following.wait_ended(GUARD_S) == "done"
 
 
 def test_the_scan_of_a_control_that_died_is_closed_by_the_next_one(lab, control, tmp_path):
     consumer = DataStore(lab.redis.url)
     since = consumer.get_last_scan_timetag()
     begin(lab, tmp_path, ENDLESS)
-    _, key = consumer.get_next_scan(since=since, timeout=5)
-    wait_until(lambda: len(consumer.load_scan(key).streams["ledger_code"]) > 20, "some frames")
+    _, key = consumer.get_next_scan(since=since, timeout=GUARD_S)
+    stream = consumer.load_scan(key).streams["ledger_code"]
+    wait_until(lambda: len(stream) > 20, "some frames", GUARD_S)
 
     lab.servers.kill(control)
     assert consumer.load_scan(key).state is ScanState.STARTED
@@ -137,19 +178,20 @@ def test_the_scan_of_a_control_that_died_is_closed_by_the_next_one(lab, control,
     assert scan.info["end_reason"] == "FAILURE"
     assert "ended before the run" in scan.info["verdict"]
     assert all(stream.is_sealed() for stream in scan.streams.values())
-    wait_until(lambda: set(receiver_states(lab)) == {"idle"}, "rest", 2 * REST_S)
+    wait_until(lambda: set(receiver_states(lab)) == {"idle"}, "rest", REST_S)
     lab.quick(tmp_path)
 
 
 def test_a_control_that_is_back_need_not_wait_if_it_resets_all(lab, control, tmp_path):
-    begin(lab, tmp_path, ENDLESS)
-    wait_until(lambda: lab.control.frames_received > 50, "some frames")
+    run, _ = begin(lab, tmp_path, ENDLESS)
+    wait_until(lambda: lab.control.frames_received > 50, "some frames", GUARD_S)
 
-    lab.servers.kill(control)
-    lab.servers.restart(control)
+    with at_once(lab, control):
+        pass
     lab.control.resetAcq()
 
-    wait_until(lambda: set(receiver_states(lab)) == {"idle"}, "rest", 2)
+    wait_until(lambda: set(receiver_states(lab)) == {"idle"}, "rest", REST_S)
+    assert taken_for_silent(lab, run) == []
     lab.quick(tmp_path)
 
 
@@ -158,30 +200,37 @@ def test_a_control_that_dies_in_another_phase_leaves_nothing_that_blocks(
     lab, control, tmp_path, phase
 ):
     draining = phase == "draining"
-    prefix = lab.order(tmp_path, FEW, expo_s=0.001 if draining else 0.005, large=draining)
+    prefix = lab.order(
+        tmp_path,
+        FEW,
+        expo_s=0.001 if draining else 0.005,
+        large=draining,
+        held_from=HELD_FROM if draining else None,
+    )
     run = lab.front.prepare()
     if draining:
         lab.control.startAcq()
         lab.wait_draining(run)
 
     lab.servers.kill(control)
+    lab.open_gate(prefix)
 
     wait_until(lambda: set(receiver_states(lab)) <= {"idle", "prepared"}, "rest", REST_S)
     if draining:
-        wait_until(lambda: len(flushed(tmp_path, prefix)) == FEW, "all frames in files", 20)
+        wait_until(lambda: all_flushed(tmp_path, prefix, FEW), "all frames", GUARD_S)
     lab.servers.restart(control)
     lab.quick(tmp_path)
 
 
 def test_a_control_that_stands_still_for_a_while_goes_on_where_it_was(lab, control, tmp_path):
     run, prefix = begin(lab, tmp_path, MANY, expo_s=0.01)
-    wait_until(lambda: lab.control.frames_received > 20, "some frames")
+    wait_until(lambda: lab.control.frames_received > 20, "some frames", GUARD_S)
 
     os.kill(lab.servers.pid(control), signal.SIGSTOP)
-    wait_until(lambda: sum(received(lab)) > 200, "frames without it", 8)
+    wait_until(lambda: sum(received(lab)) > 200, "frames without it", GUARD_S)
     os.kill(lab.servers.pid(control), signal.SIGCONT)
 
-    run.wait_ended()
+    run.wait_ended(GUARD_S)
     assert run.phase == "done"
     assert_books(run, MANY)
     assert len(assert_master(tmp_path, prefix, run)) == MANY
@@ -193,13 +242,13 @@ def test_of_a_control_that_stood_still_for_long_the_run_ends_and_tells_what_is_m
 ):
     nb_frames = 4000
     run, prefix = begin(lab, tmp_path, nb_frames)
-    wait_until(lambda: lab.control.frames_received > 50, "some frames")
+    wait_until(lambda: lab.control.frames_received > 50, "some frames", GUARD_S)
 
     os.kill(lab.servers.pid(control), signal.SIGSTOP)
     wait_until(lambda: set(receiver_states(lab)) == {"idle"}, "rest", REST_S)
     os.kill(lab.servers.pid(control), signal.SIGCONT)
 
-    run.wait_ended()
+    run.wait_ended(GUARD_S)
     counts = json.loads(run.device.ledger_counts)
     assert run.phase == "incomplete"
     assert "has not asked for 5 s" in run.device.verdict

@@ -7,17 +7,19 @@ import pytest
 
 from tests.system.fault_lab import (
     DATA,
+    GUARD_S,
     SystemLab,
     assert_books,
     assert_master,
     id_of,
     peak,
 )
+from tests.tango.devices import wait_until
 
 # blissdata asks a Redis before version 8 in the way that this one knows.
 pytestmark = pytest.mark.filterwarnings("ignore:Call to deprecated config_set")
 
-NB_FRAMES = 24
+NB_FRAMES, HELD_FROM = 24, 20
 SHAPE = (512, 512)
 FACTORS = (1, 2, 3, 4, 5)
 """How bright the images of each run are, so that none can pass for one of another run."""
@@ -36,18 +38,19 @@ def lab(shared):
     shared.clear()
 
 
-def begin(lab, folder, factor, *, deferred=False):
-    """Start a run of large frames, which take longer to be packed than to be taken."""
+def begin(lab, folder, factor, *, deferred=False, held_from=None):
+    """Start a run of large frames, and wait until all are taken."""
     peaks = "acquisition.det.generator.gauss.peaks"
     prefix = lab.order(
         folder,
         NB_FRAMES,
         expo_s=0.001,
         large=True,
+        held_from=held_from,
         **{peaks: [{"max": 100.0 * factor}], "deferred": deferred},
     )
     run = lab.front.run(lab.control.acquire())
-    lab.front.wait_state("idle")
+    lab.front.wait_state("idle", timeout_s=GUARD_S)
     return prefix, run
 
 
@@ -75,26 +78,34 @@ def assert_right(lab, folder, prefix, run, factor):
 def test_five_runs_each_begun_while_earlier_ones_are_saved_are_all_right(lab, tmp_path):
     begun, overlaps = [], []
     for factor in FACTORS:
-        begun.append(begin(lab, tmp_path, factor))
-        overlaps.append([run.phase for _, run in begun])
+        begun.append(begin(lab, tmp_path, factor, held_from=HELD_FROM))
+        overlaps.append([run.phase for _, run in begun[-2:]])
+        lab.wait_draining(begun[-1][1])
+        for prefix, _ in begun[:-1]:
+            lab.open_gate(prefix)
+    lab.open_gate(begun[-1][0])
 
     assert [run.wait_ended(30) for _, run in begun] == ["done"] * len(FACTORS)
-    # When the next one was begun, the one before was not at its end.
-    assert all("draining" in phases[-2:] for phases in overlaps), overlaps
+    # When the next one was begun, the one before was being saved.
+    assert overlaps == [["draining"], *[["draining"] * 2] * (len(FACTORS) - 1)]
     for (prefix, run), factor in zip(begun, FACTORS, strict=True):
         assert_right(lab, tmp_path, prefix, run, factor)
 
 
 def test_a_deferred_batch_of_three_is_right_once_it_is_processed(lab, tmp_path):
     begun = [begin(lab, tmp_path, factor, deferred=True) for factor in FACTORS[:3]]
-    waiting = [(run.phase, run.counts()["open"]) for _, run in begun]
-    stuck = [run.device.stuck for _, run in begun]
+    waiting = [run.phase for _, run in begun]
+    for _, run in begun:
+        wait_until(
+            lambda run=run: "processAcq begins to process them" in run.device.stuck,
+            "what it waits for",
+            GUARD_S,
+        )
 
     for _, run in reversed(begun):
         lab.control.processAcq(id_of(run))
 
     assert [run.wait_ended(30) for _, run in begun] == ["done"] * 3
-    assert [phase for phase, _ in waiting] == ["draining"] * 3
-    assert all("processAcq begins to process them" in text for text in stuck), stuck
+    assert waiting == ["draining"] * 3
     for (prefix, run), factor in zip(begun, FACTORS, strict=False):
         assert_right(lab, tmp_path, prefix, run, factor)
