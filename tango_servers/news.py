@@ -21,6 +21,8 @@ log = logging.getLogger(__name__)
 
 ABANDONED_S = 5.0
 """A front that has not asked about its run for so long is gone; it asks every 50 ms."""
+STANDSTILL_S = 2.0
+"""`Listeners.mind_owner` is called every second: after so long this process had stood still."""
 MOST_LISTENERS = 8
 
 
@@ -48,6 +50,7 @@ class Listeners:
         self._listeners: dict[int, _Listener] = {}
         self._owner: int | None = None
         self._owner_s = 0.0
+        self._minded_s = 0.0
         self._lock = threading.Lock()
 
     def open(self, *, owner: bool = False) -> int:
@@ -64,13 +67,19 @@ class Listeners:
             now_s = time.monotonic()
             self._listeners[listener] = _Listener(reporter, served_s=now_s)
             if owner:
-                self._owner, self._owner_s = listener, now_s
+                self._owner, self._owner_s, self._minded_s = listener, now_s, now_s
             return listener
 
     def mind_owner(self) -> None:
         """Take no more frames for a front that is gone; the runs of others are left alone."""
         run = self._run
-        if self._owner is None or time.monotonic() < self._owner_s + ABANDONED_S:
+        with self._lock:
+            now_s = time.monotonic()
+            away_s, self._minded_s = now_s - self._minded_s, now_s
+            if away_s >= STANDSTILL_S:  # nobody could be heard meanwhile
+                self._owner_s += away_s
+            silent = self._owner is not None and now_s >= self._owner_s + ABANDONED_S
+        if not silent:
             return
         if run.state is RunState.RUNNING and run.error is None:
             log.warning("run %s: its front is silent; no more frames are taken", run.acq_id)

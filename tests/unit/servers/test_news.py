@@ -31,21 +31,41 @@ def clock(monkeypatch):
     return clock
 
 
+def mind(listeners, clock, for_s):
+    """What a receiver does every second."""
+    until_s = clock.s + for_s
+    while clock.s < until_s:
+        clock.s = min(until_s, clock.s + 1.0)
+        listeners.mind_owner()
+
+
 def test_a_run_whose_front_is_silent_for_long_is_given_up_once(clock):
     run = Run()
     listeners = Listeners(run, None)
     listeners.open(owner=True)
-    clock.s += ABANDONED_S - 0.1
-    listeners.mind_owner()
+    mind(listeners, clock, ABANDONED_S - 0.1)
     assert run.error is None
 
-    clock.s += 0.2
-    listeners.mind_owner()
+    mind(listeners, clock, 0.2)
 
     assert isinstance(run.error, UnreachableError)
     first = run.error
     listeners.mind_owner()
     assert run.error is first
+
+
+def test_a_receiver_that_stood_still_does_not_take_its_front_for_silent(clock):
+    run = Run()
+    listeners = Listeners(run, None)
+    listeners.open(owner=True)
+    clock.s += 10 * ABANDONED_S  # what its front asks waits to be heard
+    listeners.mind_owner()
+    mind(listeners, clock, ABANDONED_S - 0.1)
+    assert run.error is None
+
+    mind(listeners, clock, 0.2)
+
+    assert isinstance(run.error, UnreachableError)
 
 
 @pytest.mark.parametrize("state", [RunState.PREPARED, RunState.DRAINING])
@@ -54,9 +74,8 @@ def test_a_run_that_takes_no_frames_goes_on(clock, state):
     run.state = state
     listeners = Listeners(run, None)
     listeners.open(owner=True)
-    clock.s += 2 * ABANDONED_S
 
-    listeners.mind_owner()
+    mind(listeners, clock, 2 * ABANDONED_S)
 
     assert run.error is None
 
@@ -65,8 +84,7 @@ def test_a_run_of_a_conductor_goes_on_whoever_listens(clock):
     run = Run()
     listeners = Listeners(run, None)
     listeners.close(listeners.open())
-    clock.s += 2 * ABANDONED_S
 
-    listeners.mind_owner()
+    mind(listeners, clock, 2 * ABANDONED_S)
 
     assert run.error is None
