@@ -95,7 +95,7 @@ class Listener:
         self._published = 0
         self._rounds = 0
         self._looked_s = 0.0
-        """When the socket was looked into last; who was kept waiting has not seen what came since."""
+        """When the socket was looked into last: of what came since nothing is known."""
         self._last_s = 0.0
         self._last_accepted_s = 0.0
         self._stop_until_s: float | None = None

@@ -1,19 +1,19 @@
 """Listener processes that go from port to port."""
 
 import os
+from dataclasses import replace
 
 import numpy as np
 
 from camera_plugins.jungfrau.emulator import Emulator, EmulatorConfig, numbered_images
 from camera_plugins.jungfrau.wire import PortShape
 from lima2_core.data.memory import BufferPool
-from lima2_core.net import ListenerStock, Port, PortOptions
+from lima2_core.net import ListenerStock, Port
 from lima2_core.testing.doubles import eventually
+from tests.integration.packets import HOST, LIMIT_S, PATIENT
 
-HOST = "127.0.0.1"
 
-
-def received(stock, rows, frames, options=None):
+def received(stock, rows, frames, options=PATIENT):
     """Receive frames of one port with a listener of the stock; its pid, and how it was granted."""
     layout = PortShape(1, rows).packet_layout()
     pool = BufferPool(layout.frame_bytes)
@@ -26,7 +26,7 @@ def received(stock, rows, frames, options=None):
     Emulator(config, numbered_images).run()
     done = 0
     while done < frames:
-        done += len(port.completions(5.0))
+        done += len(port.completions(LIMIT_S))
     first = (512 - rows) // 2
     for number, lease in enumerate(leases):
         image = lease.array((rows, 1024), np.uint16)
@@ -43,7 +43,7 @@ def test_a_listener_goes_to_the_next_port_and_lets_go_of_the_last():
 
     first, _ = received(stock, 16, 3)
     open_before = len(os.listdir(f"/proc/{first}/fd"))
-    second, stats = received(stock, 64, 5, PortOptions(cpus=(0,)))
+    second, stats = received(stock, 64, 5, replace(PATIENT, cpus=(0,)))
     third, usual = received(stock, 8, 2)
 
     assert first == second == third
@@ -58,7 +58,7 @@ def test_one_that_died_is_left_out():
     stock = ListenerStock(2)
     process, _ = stock._idle[0]
     process.kill()
-    eventually(lambda: process.poll() is not None)
+    assert eventually(lambda: process.poll() is not None)
 
     pid, _ = received(stock, 8, 1)
 

@@ -6,6 +6,7 @@ import subprocess
 import sys
 import threading
 import time
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -18,7 +19,7 @@ from lima2_core.data.memory import BufferPool
 from lima2_core.errors import CameraError, StateError
 from lima2_core.net import FrameReceiver, Lost, Port, PortAddress, PortOptions, Received
 from lima2_core.testing.doubles import eventually
-from tests.integration.packets import HOST, LIMIT_S, counts_of
+from tests.integration.packets import HOST, LIMIT_S, PATIENT, counts_of
 
 
 def is_gone(pid):
@@ -115,7 +116,7 @@ def test_receivers_in_turns_see_every_other_frame(make_link):
 
 
 def test_the_last_frame_is_given_up_after_its_time_limit(make_link):
-    link = make_link(options=PortOptions(frame_timeout_s=0.05))
+    link = make_link(options=PortOptions(frame_timeout_s=0.5))
     link.receiver.start(1, count=3)
 
     account = link.send(3, FaultRule(FaultKind.DROP, frame=2, packet=1))
@@ -129,10 +130,16 @@ def test_the_last_frame_is_given_up_after_its_time_limit(make_link):
 
 
 def test_a_pause_within_a_frame_that_exceeds_the_time_limit_makes_the_rest_late(make_link):
-    link = make_link(options=PortOptions(frame_timeout_s=0.03))
+    link = make_link(options=PortOptions(frame_timeout_s=0.5))
     link.receiver.start(1, count=3)
+    halves = [
+        [FaultRule(FaultKind.DROP, frame=frame, packet=packet) for packet in packets]
+        for frame, packets in ((1, (2, 3)), (0, (0, 1)))
+    ]
 
-    link.send(3, FaultRule(FaultKind.PAUSE, frame=1, packet=2, amount=200))
+    link.send(2, *halves[0])
+    assert eventually(lambda: counts_of(link).frames_partial == 1)
+    link.send(2, *halves[1], first_frame=2)
     frames = link.take_all()
 
     assert [frame.packets for frame in frames] == [4, 2, 4]
@@ -140,11 +147,11 @@ def test_a_pause_within_a_frame_that_exceeds_the_time_limit_makes_the_rest_late(
 
 
 def test_a_port_from_which_nothing_comes_does_not_hold_up_the_others(make_link, caplog):
-    link = make_link(interfaces=2, slots=32, depth=6, options=PortOptions(frame_timeout_s=0.05))
+    link = make_link(interfaces=2, slots=32, depth=6, options=PortOptions(frame_timeout_s=0.5))
     link.receiver.start(1, count=24)
 
     account = link.send(24, FaultRule(FaultKind.DROP, port=1))
-    frames = link.take_all(LIMIT_S)
+    frames = link.take_all()
 
     link.check(frames, account)
     assert [frame.packets for frame in frames] == [2] * 24
@@ -172,23 +179,25 @@ def test_without_slots_packets_wait_in_the_socket(make_link):
 
 
 def test_what_the_socket_cannot_hold_is_lost_as_overrun_and_the_rest_goes_on(make_link):
-    link = make_link(slots=4, depth=4, options=PortOptions(buffer_bytes=64 * 1024))
+    link = make_link(slots=4, depth=4, options=replace(PATIENT, buffer_bytes=64 * 1024))
     link.receiver.start(1)
     held = []
     for number in range(1, 5):
         link.send(1, first_frame=number)
-        held += link.receiver.next_frames(LIMIT_S)
+        while len(held) < number:
+            held += link.receiver.next_frames(LIMIT_S)
     assert link.receiver.next_frames(0.02) == []
-    account = link.send(56, first_frame=5)
+    link.send(56, first_frame=5)
     assert eventually(lambda: counts_of(link).stalls)
     held.clear()
 
     frames = {}
 
-    def note(received, account, first_frame):
+    def note(received):
         for frame in received:
             if isinstance(frame, Received):
-                image = link.sent_image(account, frame.number, first_frame=first_frame)
+                image = numbered_images(frame.number - 5 if frame.number < 61 else 0, 0)
+                image = link.shapes[0].part_of(image)[np.newaxis]
                 there = frame.mask[0].repeat(4)
                 assert np.array_equal(link.image(frame)[0][there], image[0][there])
                 frames[frame.number] = frame.packets
@@ -197,12 +206,12 @@ def test_what_the_socket_cannot_hold_is_lost_as_overrun_and_the_rest_goes_on(mak
                 assert frame.cause is Validity.OVERRUN
 
     while received := link.receiver.next_frames(0.3):
-        note(received, account, 5)
+        note(received)
     # What is missing behind the last one shows itself when others come.
     for number in range(61, 66):
-        more = link.send(1, first_frame=number)
-        while frames.keys().isdisjoint([number]):
-            note(link.receiver.next_frames(LIMIT_S), more, number)
+        link.send(1, first_frame=number)
+        while number not in frames:
+            note(link.receiver.next_frames(LIMIT_S))
     link.receiver.stop()
 
     stats = link.receiver.stats()[0]
@@ -232,7 +241,9 @@ def test_an_acquisition_ends_soon_after_stop_while_packets_still_come(make_link)
     stopped.set()
     sender.join()
 
-    assert took_s < 0.5
+    # The packets go on for a hundred seconds, and the listener ended of its own accord.
+    assert took_s < 5.0
+    assert link.receiver.stats()[0].hung == 0
     numbers = [frame.number for frame in frames]
     assert numbers == list(range(1, len(numbers) + 1))
     assert link.receiver.stop() == []
@@ -255,7 +266,7 @@ time.sleep(60)
         assert not is_gone(pid)
         parent.kill()
 
-    assert eventually(lambda: is_gone(pid), 1.0)
+    assert eventually(lambda: is_gone(pid))
 
 
 def test_a_port_in_use_is_refused_and_named(make_link):
@@ -287,7 +298,7 @@ def test_a_port_alone_gives_one_completion_for_each_request_in_their_order():
     pool = BufferPool(shape.packet_layout().frame_bytes)
     pool.grow(8)
     leases = [pool.lease() for _ in range(8)]
-    port = Port(shape.packet_layout(), HOST, 0, pool, depth=6)
+    port = Port(shape.packet_layout(), HOST, 0, pool, depth=6, options=PATIENT)
     try:
         port.give([(number, leases[number].slot) for number in range(1, 7)])
         with pytest.raises(StateError, match="6 requests"):

@@ -10,8 +10,6 @@ from lima2_core.data.frame import Validity
 from lima2_core.net import Lost, PortOptions
 from tests.integration.packets import Link
 
-# Longer than any pause of a busy machine within an acquisition.
-PATIENT = PortOptions(frame_timeout_s=2.0, drain_s=0.05)
 EVERY_KIND = (
     FaultKind.DROP,
     FaultKind.DELAY,
@@ -25,7 +23,7 @@ EVERY_KIND = (
 
 @pytest.fixture(scope="module")
 def link():
-    made = Link(rows=32, options=PATIENT)
+    made = Link(rows=32)
     yield made
     made.close()
 
@@ -33,7 +31,7 @@ def link():
 @pytest.fixture(scope="module")
 def wide_link():
     """Two modules with two interfaces each."""
-    made = Link(modules=2, interfaces=2, rows=32, options=PATIENT)
+    made = Link(modules=2, interfaces=2, rows=32)
     yield made
     made.close()
 
