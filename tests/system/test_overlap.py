@@ -1,6 +1,9 @@
 """The next acquisition starts while the one before is still being saved (G5), over Tango."""
 
+import contextlib
 import json
+import os
+from pathlib import Path
 
 import h5py
 import numpy as np
@@ -19,6 +22,23 @@ def system(lab):
     """The devices, driven without the conductor."""
     yield lab.system
     lab.system.clear()
+
+
+@pytest.fixture
+def one_core(plain_lab):
+    """Both receivers share a core: what takes long takes seconds, however many cores there are."""
+    pids = [plain_lab.servers.pid(f"simulator_rcv{number}") for number in (1, 2)]
+    cores = os.sched_getaffinity(0)
+
+    def bind(cores):
+        for pid in pids:
+            for thread in Path(f"/proc/{pid}/task").iterdir():
+                with contextlib.suppress(ProcessLookupError):  # it has ended
+                    os.sched_setaffinity(int(thread.name), cores)
+
+    bind({min(cores)})  # threads of a run are begun by these
+    yield
+    bind(cores)
 
 
 def files(folder, prefix, nb_frames):
@@ -45,7 +65,7 @@ def saving(system, folder, prefix, changes=None):
     )
 
 
-def test_two_acquisitions_overlap_and_both_are_right(system, tmp_path):
+def test_two_acquisitions_overlap_and_both_are_right(system, one_core, tmp_path):
     slow = saving(system, tmp_path, "slow", {"saving.compression": "zip"})
     quick = saving(system, tmp_path, "quick")
     large = system.acquisition({"acq.nb_frames": 40, "det.nb_prefetch_frames": 5, **SLOW})
@@ -79,13 +99,15 @@ def test_two_acquisitions_overlap_and_both_are_right(system, tmp_path):
         assert [c["nb_frames_saved"] for c in run.counters()] == [nb_frames // 2] * 2
 
 
-def test_a_run_that_is_erased_while_it_is_saved_goes_on_to_its_end(system, tmp_path):
-    slow = saving(system, tmp_path, "slow", {"saving.compression": "zip"})
-    large = system.acquisition({"acq.nb_frames": 20, **SLOW})
+def test_a_run_that_is_erased_while_it_is_saved_goes_on_to_its_end(system, one_core, tmp_path):
+    late = {"saving.compression": "zip", "saving.nb_frames_per_file": 20}
+    slow = saving(system, tmp_path, "slow", late)
+    large = system.acquisition({"acq.nb_frames": 40, **SLOW})
     first = system.prepare(large, slow)
     system.start()
     system.wait_receivers(IDLE)
     system.control.Close()
+    still_saving = [not device.is_finished for device in first.devices]
     for receiver in system.receivers:
         receiver.erasePipeline(first.acq_id)
 
@@ -102,10 +124,11 @@ def test_a_run_that_is_erased_while_it_is_saved_goes_on_to_its_end(system, tmp_p
                 return None
         return found
 
-    assert wait_until(lengths, "the files of the erased run", 30) == [10, 10]
-    images = files(tmp_path, "slow", 20)
+    assert still_saving == [True, True]
+    assert wait_until(lengths, "the files of the erased run", 40) == [20, 20]
+    images = files(tmp_path, "slow", 40)
     assert [round(float(image.max())) for image in images] == [
-        expected(idx, 4) for idx in range(20)
+        expected(idx, 4) for idx in range(40)
     ]
     assert [list(receiver.pipelines) for receiver in system.receivers] == [[second.acq_id]] * 2
 
@@ -113,7 +136,7 @@ def test_a_run_that_is_erased_while_it_is_saved_goes_on_to_its_end(system, tmp_p
 def test_a_reset_lets_the_frames_that_came_be_saved(system, tmp_path):
     run = system.prepare(system.acquisition({"acq.nb_frames": 0}), saving(system, tmp_path, "kept"))
     system.start()
-    wait_until(lambda: sum(system.xferred()) > 40, "some frames")
+    wait_until(lambda: sum(system.xferred()) > 40, "some frames", 20)
     system.reset()
     states = system.states()
     run.wait_finished()
@@ -123,15 +146,17 @@ def test_a_reset_lets_the_frames_that_came_be_saved(system, tmp_path):
     assert [counters["nb_frames_saved"] for counters in run.counters()] == received
 
 
-def test_a_failure_of_one_run_does_not_touch_the_other(system, tmp_path):
+def test_a_failure_of_one_run_does_not_touch_the_other(system, one_core, tmp_path):
     folder = tmp_path / "away"
     folder.mkdir()
     large = system.acquisition({"acq.nb_frames": 40, **SLOW})
-    slow = saving(system, folder, "slow", {"saving.compression": "zip"})
-    first = system.prepare(large, slow)
+    late = {"saving.compression": "zip", "saving.nb_frames_per_file": 15}
+    first = system.prepare(large, saving(system, folder, "slow", late))
     system.start()
     system.wait_receivers(IDLE)
     system.control.Close()
+    begun = [folder / f"slow_{receiver}_00000.h5" for receiver in range(2)]
+    wait_until(lambda: all(path.exists() for path in begun), "the first files", 20)
     folder.rename(tmp_path / "moved")  # the next file of the first run cannot be made
 
     second = system.prepare(
