@@ -16,6 +16,9 @@ from tango_servers.local.processes import free_udp_addresses
 from tango_servers.local.servers import ServerGroup
 
 CONTROL = "id00/limacontrol/jungfrau"
+PATIENT = {"acquisition.det.frame_timeout_ms": 10_000, "acquisition.det.silence_ms": 10_000}
+"""No pause of the emulator is taken for the end of a frame, or of a run. What is lost is known once
+the frame after the next one comes, so those of the end must not be."""
 
 
 def deployment(receivers, *, modules=1, interfaces=1, **properties):
@@ -109,7 +112,7 @@ class JungfrauSite:
     def client(self, changes=None):
         lima = Lima2(self.device)
         lima.params.reset()
-        lima.params.update({"acquisition.acq.latency_time": 0, **(changes or {})})
+        lima.params.update({"acquisition.acq.latency_time": 0, **PATIENT, **(changes or {})})
         return lima
 
 
