@@ -79,10 +79,22 @@ class PublishedSystem(contextlib.ExitStack):
         mode="round_robin",
         sums_of=1,
         bands=1,
+        burst=0,
+        deferred=False,
     ):
-        """Start an acquisition."""
+        """Start an acquisition.
+
+        With ``burst`` so many frames come at once, and the others only after `go_on`; if it is
+        ``deferred``, none is processed before `process`.
+        """
+        triggers = {"trigger_mode": "software", "nb_frames_per_trigger": burst} if burst else {}
         acquisition = {
-            "acq": {"nb_frames": nb_frames, "expo_time": expo_us, "latency_time": 0},
+            "acq": {
+                "nb_frames": nb_frames,
+                "expo_time": expo_us,
+                "latency_time": 0,
+                **triggers,
+            },
             "det": {
                 "dispatch_mode": mode,
                 "dropped_frame_idx": 3,
@@ -108,9 +120,20 @@ class PublishedSystem(contextlib.ExitStack):
                 "nb_frames_per_file": 10,
             },
         }
-        system_run = self.coordinator.prepare(SystemOrder(acquisition, processing))
+        order = SystemOrder(acquisition, processing, deferred=deferred)
+        system_run = self.coordinator.prepare(order)
         self.coordinator.start()
+        if burst:
+            self.go_on()
         return system_run
+
+    def go_on(self):
+        """Let the next burst of frames come."""
+        self.coordinator.trigger()
+
+    def process(self, system_run):
+        """Begin to process a deferred run."""
+        self.coordinator.process(system_run.acq_id)
 
     def trouble(self, system_run):
         """What the outputs of a run complain about."""
@@ -136,6 +159,10 @@ class RunDevice(Device):
     @command(dtype_in=str)
     def Begin(self, order):  # noqa: N802
         self.run = self.system.begin(**json.loads(order))
+
+    @command
+    def GoOn(self):  # noqa: N802
+        self.system.go_on()
 
     @attribute(dtype=bool)
     def ended(self):
