@@ -35,7 +35,10 @@ PREPARE_S = 2.6
 """All parts have answered a prepare by then, or it is refused."""
 SETTLE_S = 1.2
 """Part of it in which parts are brought to rest."""
-START_S = 1.3
+START_S = 2.0
+"""All receivers have answered a start by then, or it failed."""
+DETECTOR_S = 0.6
+"""So much longer the detector has, which is started after them."""
 STOP_S = 1.3
 
 Jobs = Sequence[tuple[str, Pending]]
@@ -125,8 +128,10 @@ class Team:
         Raises:
             Lima2Error: one refuses or does not answer.
         """
+        until_s = time.monotonic() + START_S + DETECTOR_S
         _gather([(w.name, w.submit(w.port.start)) for w in self.watches], START_S)
-        _gather([(self.control.name, self._box.submit(self.control.start))], START_S)
+        detector = [(self.control.name, self._box.submit(self.control.start))]
+        _gather(detector, max(0.0, until_s - time.monotonic()))
 
     def stop(self, timeout_s: float = STOP_S) -> None:
         """Ask all to stop; those that do not answer are noticed by their watches.
