@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-STOP_WAIT_S: Final = 0.2
+STOP_WAIT_S: Final = 0.6
 """How long an interrupted source waits to be told how many frames the detector exposed."""
 NO_MODULE: Final = 0xFFFF
 """Id of a port of which nothing came."""

@@ -46,9 +46,9 @@ log = logging.getLogger(__name__)
 STOP_LEAD_S = 0.05
 """A stop still counts the exposures that end so soon after it. A source that hears of it later has
 given frames that the detector does not count, and the sources may have given unequal numbers."""
-STOP_WAIT_S = 0.2
+STOP_WAIT_S = 0.6
 """How long an interrupted source waits to be told where the detector stopped."""
-STOP_LIMIT_S = 0.3
+STOP_LIMIT_S = 1.0
 """How long an interrupted source gives frames that were exposed before the detector stopped."""
 MESSAGE_AGE_LIMIT_S = 5.0
 """A message that seems older comes from a computer whose clock is not synchronised."""

@@ -38,7 +38,7 @@ from lima2_core.testing.camera_rig import LIMIT_S, CameraCase, CameraRig, indice
 
 __all__ = ["CameraCase", "CameraRig", "CameraSuite"]
 
-SOON_S = 1.0
+SOON_S = 2.0
 """How long an interrupted source may go on."""
 
 

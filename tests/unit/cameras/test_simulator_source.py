@@ -6,7 +6,7 @@ import pytest
 from camera_plugins.simulator.plugin import PLUGIN
 from lima2_core.camera.api import CameraEnv, CameraMessage, SourceRequest
 from lima2_core.camera.dispatch import Share
-from lima2_core.camera.paced import STOP_LEAD_S
+from lima2_core.camera.paced import STOP_LEAD_S, STOP_LIMIT_S, STOP_WAIT_S
 from lima2_core.data.frame import Frame, Gap, Validity
 from lima2_core.data.geometry import Placement
 from lima2_core.data.memory import PoolSet
@@ -288,7 +288,7 @@ def test_an_interrupt_alone_gives_what_was_exposed_and_ends_soon(make_rig):
     interrupted_s = rig.clock.now_s()
 
     assert len(all_of(rig.source)) == 5
-    assert rig.clock.now_s() - interrupted_s == pytest.approx(0.2)
+    assert rig.clock.now_s() - interrupted_s == pytest.approx(STOP_WAIT_S)
 
 
 def test_an_interrupted_source_does_not_give_old_frames_for_long(make_rig):
@@ -299,7 +299,7 @@ def test_an_interrupted_source_does_not_give_old_frames_for_long(make_rig):
     rig.source.interrupt()
 
     assert len(rig.source.next_frames(0)) == 64
-    rig.clock.advance(0.3)
+    rig.clock.advance(STOP_LIMIT_S)
     with pytest.raises(EndOfFrames):
         rig.source.next_frames(0)
 
