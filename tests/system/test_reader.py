@@ -86,7 +86,7 @@ def test_a_single_file_is_played_as_fast_as_it_can_be_read(reader, recorded, tmp
             "det.as_fast_as_possible": True,
         }
     )
-    reader.acquire(tree, reader.saving(tmp_path), timeout_s=8)  # by the clock it were 21 s
+    reader.acquire(tree, reader.saving(tmp_path), timeout_s=15)  # by the clock it were 21 s
 
     with (
         h5py.File(recorded / "lima2_master.h5") as played,
@@ -127,7 +127,7 @@ def test_software_triggers_play_one_frame_each(reader, recorded):
     reader.start()
     for point in range(1, 6):
         reader.client.acquisition.trigger()
-        wait_until(lambda n=point: sum(reader.system.xferred()) == n, f"frame {point}")
+        wait_until(lambda n=point: sum(reader.system.xferred()) == n, f"frame {point}", 20)
     reader.wait_end()
 
 
@@ -142,7 +142,7 @@ def test_an_endless_loop_is_ended_by_a_stop(reader, recorded):
     )
     reader.prepare(tree)
     reader.start()
-    wait_until(lambda: sum(reader.system.xferred()) > 60, "some frames")
+    wait_until(lambda: sum(reader.system.xferred()) > 60, "some frames", 20)
     reader.client.acquisition.stop()
     reader.wait_end(5)
 

@@ -11,7 +11,7 @@ from lima2_core.data.frame import Validity
 from tango_servers.deployment import load_deployment
 from tango_servers.local.database import EmbeddedDatabase
 from tests.system.lab import Lab, expected, saved_frames
-from tests.tango.devices import IDLE, wait_until
+from tests.tango.devices import IDLE, RUNNING, wait_until
 
 INSTANCES = ["simulator_ctl", "simulator_rcv1", "simulator_rcv2"]
 
@@ -46,10 +46,10 @@ def test_a_receiver_that_dies_is_reported_the_others_finish_and_a_restart_heals(
     before = pids(lab)
     lab.prepare(lab.acquisition({"acq.nb_frames": 0}))
     lab.start()
-    wait_until(lambda: sum(lab.system.xferred()) > 20, "some frames")
+    wait_until(lambda: sum(lab.system.xferred()) > 20, "some frames", 20)
 
     lab.servers.kill("simulator_rcv2")
-    lab.wait_failed(3)
+    lab.wait_failed(10)
     offline = lab.client.connection_state()
     lab.wait_end(10)
     survivor = lab.system.receivers[0]
@@ -75,14 +75,14 @@ def test_after_a_crash_all_flushed_frames_are_readable(lab, tmp_path):
     saving = lab.saving(tmp_path, {"saving.nb_frames_per_file": 1000})
     acq_id = lab.prepare(lab.acquisition({"acq.nb_frames": 0, "acq.expo_time": 2000}), saving)
     lab.start()
-    # The one that is killed has flushed some frames (every 0.5 s).
-    wait_until(lambda: sum(lab.system.xferred()) > 500, "frames for more than a second", 10)
+    # Files are flushed every 0.5 s, and frames counted as saved once they are.
+    wait_until(lambda: lab.counters(acq_id)[1]["nb_frames_saved"] > 50, "flushed frames", 20)
 
     lab.servers.kill("simulator_rcv2")
-    lab.wait_failed(3)
+    lab.wait_failed(10)
     # Its own end the conductor does not find: its master file waits for the dead receiver.
     survivor = lab.system.proxy(lab.system.processing_name(acq_id, 0))
-    wait_until(lambda: survivor.is_finished, "the end of the other receiver")
+    wait_until(lambda: survivor.is_finished, "the end of the other receiver", 10)
     received = lab.system.receivers[0].nb_frames_xferred
 
     frames, validity = saved_frames(tmp_path, 0)
@@ -107,7 +107,7 @@ def test_a_server_that_dies_at_rest_is_replaced(lab, instance):
 
     lab.servers.kill(instance)
     wait_until(
-        lambda: lab.client.connection_state() is ConnectionState.DEVICES_OFFLINE, "the loss", 5
+        lambda: lab.client.connection_state() is ConnectionState.DEVICES_OFFLINE, "the loss", 10
     )
     lab.servers.restart(instance)
     lab.wait_operational()
@@ -121,13 +121,13 @@ def test_a_server_that_dies_at_rest_is_replaced(lab, instance):
 def test_a_control_that_dies_while_frames_come_is_reported_and_replaced(lab):
     lab.prepare(lab.acquisition({"acq.nb_frames": 0}))
     lab.start()
-    wait_until(lambda: sum(lab.system.xferred()) > 20, "some frames")
+    wait_until(lambda: sum(lab.system.xferred()) > 20, "some frames", 20)
 
     lab.servers.kill("simulator_ctl")
     wait_until(
-        lambda: lab.client.connection_state() is ConnectionState.DEVICES_OFFLINE, "the loss", 5
+        lambda: lab.client.connection_state() is ConnectionState.DEVICES_OFFLINE, "the loss", 10
     )
-    lab.system.wait_receivers(IDLE)  # the conductor has stopped them
+    lab.system.wait_receivers(IDLE, timeout_s=10)  # the conductor has stopped them
     lab.servers.restart("simulator_ctl")
     lab.wait_operational()
     lab.client.acquisition.reset()
@@ -164,9 +164,15 @@ def test_files_that_a_dead_receiver_left_are_no_obstacle_to_overwriting_them(lab
     saving = lab.saving(tmp_path, {"saving.file_exists_policy": "overwrite"})
     lab.prepare(lab.acquisition({"acq.nb_frames": 0}), saving)
     lab.start()
-    wait_until(lambda: sum(lab.system.xferred()) > 20, "some frames")
+    wait_until(lambda: sum(lab.system.xferred()) > 20, "some frames", 20)
     lab.servers.kill("simulator_rcv2")
-    lab.wait_failed(3)
+    lab.wait_failed(10)
+    others = (lab.system.control, lab.system.receivers[0])
+    wait_until(
+        lambda: all(device.acq_state != RUNNING for device in others),
+        "the stop by the conductor, before another takes its place",
+        10,
+    )
     lab.servers.restart("simulator_rcv2")
     lab.renew_conductor()
     lab.client.acquisition.reset()

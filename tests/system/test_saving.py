@@ -8,7 +8,7 @@ from silx.io import nxdata
 
 from lima2_core.data.frame import Validity
 from tests.system.lab import expected, saved_frames
-from tests.tango.devices import changed
+from tests.tango.devices import changed, wait_until
 
 DATA = "entry_0000/instrument/detector/data"
 
@@ -125,17 +125,19 @@ def test_frames_are_fetched_from_files_once_memory_has_forgotten_them(lab, tmp_p
 
 
 def test_a_file_that_is_being_written_is_locked_and_the_frame_comes_from_memory(lab, tmp_path):
-    lab.prepare(
+    acq_id = lab.prepare(
         lab.acquisition({"acq.nb_frames": 4, "acq.trigger_mode": "software"}), lab.saving(tmp_path)
     )
     lab.start()
     for _ in range(2):
         lab.client.acquisition.trigger()
     lab.wait_known(1)
-
     path = tmp_path / "lima2_0_00000.h5"
+    wait_until(path.exists, "the first row")
+
     with pytest.raises(OSError, match="lock"):
         h5py.File(path)
+    wait_until(lambda: lab.counters(acq_id)[0]["nb_frames_processed"], "a processed frame")
     live = lab.frame(0).max()
     for _ in range(2):
         lab.client.acquisition.trigger()
