@@ -17,7 +17,11 @@ IDLE, PREPARED, RUNNING, STOPPED, FAULT, TERMINATE = range(6)
 NO_ERROR = "No error"
 
 
-def wait_until(condition, what, timeout_s=5.0):
+PATIENCE_S = 20.0
+"""Only what hangs is waited for so long: a busy computer may stand still for seconds."""
+
+
+def wait_until(condition, what, timeout_s=PATIENCE_S):
     """Wait until ``condition()`` is true, and give its value."""
     until_s = time.monotonic() + timeout_s
     pause = threading.Event()
@@ -64,13 +68,23 @@ class Events:
             self.times_s.append(time.monotonic())
             self._came.notify_all()
 
-    def wait(self, count=1, timeout_s=5.0):
+    def wait(self, count=1, timeout_s=PATIENCE_S):
         """Wait for ``count`` events, and give when the last of them came."""
         with self._came:
             assert self._came.wait_for(lambda: len(self.seen) >= count, timeout_s), (
                 f"{len(self.seen)} of {count} events within {timeout_s} s"
             )
             return self.times_s[count - 1]
+
+    def wait_last(self, *values, timeout_s=PATIENCE_S):
+        """Wait until these came last.
+
+        What the device did before may be told only after the subscription was made.
+        """
+        with self._came:
+            wanted, count = list(values), len(values)
+            came = self._came.wait_for(lambda: self.seen[-count:] == wanted, timeout_s)
+            assert came, f"not {wanted} within {timeout_s} s, but {self.seen}"
 
     def close(self):
         identity, self._id = self._id, None
@@ -87,7 +101,7 @@ class Run:
         self.finished = [Events(device, "is_finished") for device in devices]
         self.failed = [Events(device, "last_error") for device in devices]
 
-    def wait_finished(self, timeout_s=10.0):
+    def wait_finished(self, timeout_s=PATIENCE_S):
         """Wait until every processing device has said that it is done."""
         for events in self.finished:
             events.wait(1, timeout_s)
@@ -185,14 +199,14 @@ class System:
         for device in self.devices:
             device.Start()
 
-    def acquire(self, acquisition=None, processing=None, timeout_s=10.0):
+    def acquire(self, acquisition=None, processing=None, timeout_s=PATIENCE_S):
         """A whole acquisition, to its end."""
         run = self.prepare(acquisition, processing)
         self.start()
         self.finish(run, timeout_s)
         return run
 
-    def finish(self, run, timeout_s=10.0):
+    def finish(self, run, timeout_s=PATIENCE_S):
         """Wait for the end of everything and close the control."""
         run.wait_finished(timeout_s)
         self.wait_receivers(IDLE, FAULT, timeout_s=timeout_s)
@@ -206,7 +220,7 @@ class System:
         for device in self.devices:
             device.Reset()
 
-    def wait_receivers(self, *states, timeout_s=5.0):
+    def wait_receivers(self, *states, timeout_s=PATIENCE_S):
         """Wait until each receiver is in one of ``states``."""
         wait_until(
             lambda: all(receiver.acq_state in states for receiver in self.receivers),
@@ -233,7 +247,12 @@ class System:
         self.reset()
         for receiver in self.receivers:
             for acq_id in receiver.pipelines or ():
-                receiver.erasePipeline(acq_id)
+                try:
+                    receiver.erasePipeline(acq_id)
+                except tango.DevFailed as failed:
+                    # The front forgets its runs at once, and lets receivers know soon.
+                    if "there is no run" not in failed.args[0].desc:
+                        raise
 
 
 def rect_statistics(image, rect):

@@ -7,7 +7,7 @@ import tango
 from lima2.common.devencoded import data_array
 
 from lima2_core.data.news import unpack
-from tests.tango.devices import wait_until
+from tests.tango.devices import PATIENCE_S, wait_until
 
 SMALL = [1000, 1010, 48, 32]
 RESTING = ("idle", "fault")
@@ -24,13 +24,13 @@ class FrontRun:
     def phase(self):
         return self.device.phase.name
 
-    def wait(self, *phases, timeout_s=10.0):
+    def wait(self, *phases, timeout_s=PATIENCE_S):
         """Wait until the run is in one of ``phases``, and give it."""
         return wait_until(
             lambda: self.phase in phases and self.phase, f"one of {phases}", timeout_s
         )
 
-    def wait_ended(self, timeout_s=10.0):
+    def wait_ended(self, timeout_s=PATIENCE_S):
         return self.wait(*ENDED, timeout_s=timeout_s)
 
     def image(self, idx):
@@ -110,7 +110,7 @@ class FrontRig:
     def prepare(self):
         return self.run(self.control.prepareAcq())
 
-    def acquire(self, timeout_s=10.0):
+    def acquire(self, timeout_s=PATIENCE_S):
         """A whole acquisition, to its end."""
         run = self.run(self.control.acquire())
         run.wait_ended(timeout_s)
@@ -120,7 +120,7 @@ class FrontRig:
     def state(self):
         return self.control.front_state.name
 
-    def wait_state(self, *states, timeout_s=5.0):
+    def wait_state(self, *states, timeout_s=PATIENCE_S):
         wait_until(lambda: self.state in states, f"one of {states}", timeout_s)
 
     def clear(self):

@@ -9,7 +9,7 @@ import pytest
 import tango
 from lima2.conductor.tango.utils import unpack_exception
 
-from tests.tango.devices import IDLE, changed, reason
+from tests.tango.devices import FAULT, IDLE, changed, reason, wait_until
 
 
 def refusal(call):
@@ -145,11 +145,16 @@ def test_texts_of_a_failure_may_hold_any_character(system, tmp_path):
             "saving.enabled": True,
             "saving.base_path": str(folder),
             "saving.compression": "none",
+            "saving.nb_frames_per_file": 100_000,
         }
     )
-    run = system.prepare(system.acquisition({"acq.nb_frames": 40}), processing)
+    # It goes on until one of them fails, so that this one is not at rest before.
+    run = system.prepare(system.acquisition({"acq.nb_frames": 0}), processing)
     (folder / "lima2_1_00000.h5").mkdir()  # now it cannot be made
     system.start()
+    wait_until(lambda: system.receivers[1].acq_state == FAULT, "the fault")
+    wait_until(lambda: system.xferred()[0] > 0, "a frame for the other file")
+    system.stop()
     system.finish(run)
     error = json.loads(run.devices[1].last_error)
 

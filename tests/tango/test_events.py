@@ -1,6 +1,7 @@
 """What processing devices announce, and when (contract 01, 5.3; lessons: timing rules)."""
 
 import json
+import math
 import threading
 import time
 
@@ -18,36 +19,37 @@ FAILING = "LimaProcessingFailing"
 def quiet_time(system, run, receiver):
     """Start, and watch the counters of a receiver until it says that it is done.
 
-    Gives the time from their last change to the event; None if the server was too busy to tell.
+    Gives the time from their last change to the event, which is not longer than what is given, and
+    by how much it may be shorter.
     """
     device, events = run.devices[receiver], run.finished[receiver]
     pause = threading.Event()
-    last, changed_s, slowest_s = device.progress_counters, 0.0, 0.0
+    last, changed_s, seen_s = device.progress_counters, 0.0, math.inf
     asked_s = time.monotonic()
     system.start()
-    while not events.seen:
+    ended = False
+    while not ended:
+        ended = bool(events.seen)
         before_s, asked_s = asked_s, time.monotonic()
         counters = device.progress_counters
-        slowest_s = max(slowest_s, time.monotonic() - asked_s)
         if counters != last:
-            last, changed_s = counters, before_s  # it was still the old one then
+            # It was still the old one at some time from then on.
+            last, changed_s, seen_s = counters, before_s, time.monotonic()
         pause.wait(0.002)
-    return events.wait() - changed_s if slowest_s < SETTLE_S / 4 else None
+    return events.wait() - changed_s, seen_s - changed_s
 
 
 @pytest.mark.parametrize("nb_frames", [1, 2, 40])
 def test_the_end_is_announced_once_100_ms_after_the_last_counter_changed(system, nb_frames):
-    quiet_s = None
-    for _ in range(10):
+    for _ in range(20):
         run = system.prepare(system.acquisition({"acq.nb_frames": nb_frames}))
-        quiet_s = quiet_time(system, run, 0)
+        quiet_s, unknown_s = quiet_time(system, run, 0)
         system.finish(run)
-        if quiet_s is not None:
-            break
-
-    assert quiet_s is not None, "the server answers too slowly for this test"
-    assert SETTLE_S <= quiet_s < 0.5
-    assert [len(events.seen) for events in run.finished] == [1, 1]
+        assert quiet_s >= SETTLE_S
+        assert [len(events.seen) for events in run.finished] == [1, 1]
+        if unknown_s < SETTLE_S / 4 and quiet_s < 0.5:
+            return
+    raise AssertionError("never seen, or announced late each time")
 
 
 def test_many_short_acquisitions_announce_every_end_exactly_once(system):

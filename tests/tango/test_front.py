@@ -3,6 +3,7 @@
 import json
 import math
 import shutil
+import threading
 import time
 from functools import partial
 
@@ -14,7 +15,7 @@ import tango
 from lima2_core.data.news import unpack
 from lima2_core.worker import Worker
 from tests.tango.conftest import CONTROL
-from tests.tango.devices import Events, reason, wait_until
+from tests.tango.devices import PATIENCE_S, Events, reason, wait_until
 
 ENDLESS = 0
 DONE = 5
@@ -166,12 +167,12 @@ def test_deferred_runs_wait_until_they_are_asked_for(front, tmp_path):
         runs.append(front.run(front.control.acquire()))
         front.wait_state("idle")
     waiting = [run.phase for run in runs]
-    stuck = runs[0].device.stuck
+    why = "10 frames are collected; processAcq begins to process them"
+    wait_until(lambda: runs[0].device.stuck == why, "why it waits")
     for run in runs:
         front.control.processAcq(run.device.dev_name().split("/")[-1])
 
     assert waiting == ["draining"] * 3
-    assert stuck == "10 frames are collected; processAcq begins to process them"
     assert [run.wait_ended() for run in runs] == ["done"] * 3
 
 
@@ -346,8 +347,8 @@ def test_a_run_that_may_not_fit_is_warned_of(front, tmp_path):
 
     front.prepare()
 
-    (warning,) = front.control.preflight
-    assert "only if they are compressed" in warning
+    # Another one may tell that a queue was full in an earlier run.
+    (warning,) = [one for one in front.control.preflight if "only if they are compressed" in one]
     assert warning in front.control.status()
 
 
@@ -478,12 +479,16 @@ def test_clients_that_prepare_at_once_each_get_what_they_asked_for(front):
         tree["acquisition"]["acq"]["nb_frames"] = nb_frames
         trees.append(tree)
     prepared = {}
+    together = threading.Barrier(len(trees))
 
     def prepare(tree):
         with tango.EnsureOmniThread():
             device = front.proxy(CONTROL)
             for _ in range(5):
+                together.wait(PATIENCE_S)
                 run = front.run(device.prepareWith(json.dumps(tree)))
+                # Runs that were given up are forgotten once there are more of them.
+                together.wait(PATIENCE_S)
                 asked = json.loads(run.device.parameters)["acquisition"]["acq"]["nb_frames"]
                 prepared.setdefault(tree["acquisition"]["acq"]["nb_frames"], set()).add(asked)
 
@@ -549,11 +554,13 @@ def test_changes_are_pushed(front):
     front.set(acq_nb_frames=30)
     front.acquire()
 
+    wait_until(lambda: watched["acq_nb_frames"].seen[-1] == 30, "the number asked for")
     wait_until(lambda: watched["frames_received"].seen[-1] == 30, "the last count")
     wait_until(lambda: watched["run_phase"].seen[-1] == DONE, "the end of the run")
     wait_until(lambda: len(watched["last_image"].seen) > 1, "an image")
     assert watched["front_state"].seen[-1] == 0
-    assert watched["acq_nb_frames"].seen == [10, 30]
+    # What was written before the subscription may be told after it.
+    assert list(dict.fromkeys(watched["acq_nb_frames"].seen)) == [10, 30]
     for events in watched.values():
         events.close()
 
@@ -645,7 +652,7 @@ def test_it_says_why_nothing_happens(front):
 
     wait_until(lambda: front.control.stuck.startswith("no trigger (software) seen for"), "why")
 
-    assert "Stuck: no trigger" in front.control.status()
+    wait_until(lambda: "Stuck: no trigger" in front.control.status(), "why, in the status")
     front.control.triggerAcq()
     wait_until(lambda: front.control.stuck == "", "a trigger")
 
@@ -694,7 +701,7 @@ def test_a_receiver_that_works_for_another_client_is_left_alone(front, system):
     wait_until(lambda: sentence in front.control.status(), "the receiver to be noticed")
     assert front.state == "foreign"
     front.control.resetAcq()
-    assert int(system.receivers[1].acq_state) == 0
+    wait_until(lambda: int(system.receivers[1].acq_state) == 0, "the receiver at rest")
 
 
 def test_foreign_clients_find_the_devices_as_ever_after_the_front(front, system):

