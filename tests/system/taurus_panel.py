@@ -20,6 +20,8 @@ from taurus_pyqtgraph import TaurusImageItem
 TRIES, RETRY_S = 5, 2.0
 FRAMES = 30
 LIMIT_S = 30
+IMAGES = 3
+"""Different ones that must be seen; of 30 within 3 s, at most ten per second."""
 ATTRIBUTES = (
     "state",
     "front_state",
@@ -34,6 +36,14 @@ ATTRIBUTES = (
     "frame_rate",
     "verdict",
 )
+END = {
+    "state": "ON",
+    "front_state": "idle",
+    "acq_progress": "100",
+    "frames_processed": str(FRAMES),
+    "verdict": f"all {FRAMES} frames are valid",
+}
+"""What is shown in the end; attributes change one after the other."""
 
 
 class Image(TaurusImageItem):
@@ -131,11 +141,12 @@ def main(control, screenshot):
             break
     panel.button.click()
     ended = wait(app, lambda: panel.shown("run_phase") == "done")
-    settled = wait(app, lambda: panel.shown("acq_progress").startswith("100"))
+    settled = wait(app, lambda: all(panel.shown(name).startswith(END[name]) for name in END))
+    changed = wait(app, lambda: len(panel.image.seen) >= IMAGES)
     panel.grab().save(screenshot)
     seen = {
         "before": before,
-        "ended": filled and ended and settled,
+        "ended": filled and ended and settled and changed,
         "images": len(panel.image.seen),
         "shape": np.shape(panel.image.image),
         "to_write": panel.to_write("saving_directory"),
