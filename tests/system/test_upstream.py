@@ -52,7 +52,7 @@ def end_processes(upstream):
 
 
 class Idleness:
-    """Whether this computer is idle for some time: the limits in the tests are those of such one."""
+    """Whether this computer is idle, for which the time limits in the tests are made."""
 
     def __init__(self):
         self.longest_pause_s = 0.0
