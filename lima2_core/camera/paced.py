@@ -302,7 +302,6 @@ class PacedSource(FrameSource):
 
     def _local_s(self, wall_s: float) -> float:
         """A moment of the control part by the monotonic clock here, not in the future."""
-        now_s = self._clock.now_s()
         if not self._synchronised:
             age_s = self._clock.wall_s() - wall_s
             if not -1.0 <= age_s <= MESSAGE_AGE_LIMIT_S:
@@ -312,6 +311,8 @@ class PacedSource(FrameSource):
                     age_s,
                 )
                 age_s = 0.0
-            self._wall_offset_s = wall_s - (now_s - max(age_s, 0.0))
+            # Asked after the time of day: if this thread is held up in between, frames come later,
+            # and not before the detector counts them.
+            self._wall_offset_s = wall_s - (self._clock.now_s() - max(age_s, 0.0))
             self._synchronised = True
-        return min(now_s, wall_s - self._wall_offset_s)
+        return min(self._clock.now_s(), wall_s - self._wall_offset_s)

@@ -159,6 +159,37 @@ def test_a_message_that_is_late_does_not_delay_the_frames(make_rig):
     assert due(rig.source) == [0, 1, 2]
 
 
+class SlowClock(ManualClock):
+    """A clock whose reader is held up after each look."""
+
+    held_s = 0.0
+
+    def now_s(self):
+        now_s = super().now_s()
+        self.advance(self.held_s)
+        return now_s
+
+    def wall_s(self):
+        wall_s = super().wall_s()
+        self.advance(self.held_s)
+        return wall_s
+
+
+def test_a_source_that_is_held_up_gives_no_frame_before_it_is_counted(make_rig):
+    rig = make_rig(make_params({"nb_frames": 10}), clock=SlowClock())
+    rig.link.sources.clear()
+    rig.control.start()
+    rig.clock.held_s = PERIOD_S
+    rig.source.deliver(rig.link.messages[-1])
+    rig.clock.held_s = 0.0
+
+    given = 0
+    while given < 10:
+        rig.clock.advance(PERIOD_S / 4)
+        given += len(due(rig.source))
+        assert given <= rig.control.nb_frames_acquired()
+
+
 def test_a_wrong_clock_of_the_other_computer_does_not_stop_the_frames(make_rig, caplog):
     rig = make_rig(make_params({"nb_frames": 10}))
     message = CameraMessage(ACQ, "start", {"t0_wall_s": rig.clock.wall_s() + 3600})
