@@ -7,7 +7,7 @@ import pytest
 from tango_servers.deployment import load_deployment
 from tango_servers.local.database import EmbeddedDatabase
 from tango_servers.local.servers import ServerGroup
-from tests.tango.devices import System
+from tests.tango.devices import PATIENCE_S, System
 from tests.tango.front_rig import FrontRig
 
 CONTROL = "id00/limacontrol/simulator"
@@ -38,7 +38,7 @@ def tango_server(tmp_path_factory):
 @pytest.fixture(scope="session")
 def devices(tango_server):
     """The devices as they are; use `system` instead where they change."""
-    return System(tango_server, CONTROL, RECEIVERS)
+    return System(tango_server, CONTROL, RECEIVERS, PATIENCE_S)
 
 
 @pytest.fixture

@@ -129,10 +129,15 @@ class Run:
 
 
 class System:
-    """A control and its receivers."""
+    """A control and its receivers.
 
-    def __init__(self, tango_host, control, receivers):
+    Args:
+        answer_s: the limit of commands; that of all clients unless they are given more.
+    """
+
+    def __init__(self, tango_host, control, receivers, answer_s=3.0):
         self.tango_host = tango_host
+        self._answer_ms = round(1000 * answer_s)
         self.database = tango.Database(*tango_host.split(":"))
         self.control = self.proxy(control)
         self.receivers = [self.proxy(name) for name in receivers]
@@ -143,7 +148,9 @@ class System:
         return [self.control, *self.receivers]
 
     def proxy(self, name):
-        return tango.DeviceProxy(f"tango://{self.tango_host}/{name}")
+        proxy = tango.DeviceProxy(f"tango://{self.tango_host}/{name}")
+        proxy.set_timeout_millis(self._answer_ms)
+        return proxy
 
     def processing_name(self, acq_id, receiver):
         return f"{self.control.dev_name().split('/')[0]}/limaprocessing/{acq_id}@{receiver}"

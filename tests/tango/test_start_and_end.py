@@ -13,7 +13,7 @@ from tango_servers.deployment import load_deployment
 from tango_servers.local.database import EmbeddedDatabase
 from tango_servers.local.processes import ChildProcess, find_program
 from tango_servers.local.servers import ServerGroup
-from tests.tango.devices import IDLE, System, wait_until
+from tests.tango.devices import IDLE, PATIENCE_S, System, wait_until
 
 CONTROL = "id00/limacontrol/simulator"
 RECEIVERS = ["id00/limareceiver/simulator1", "id00/limareceiver/simulator2"]
@@ -23,7 +23,7 @@ pytestmark = pytest.mark.timeout(100)  # servers are started in the tests themse
 READY_S = 3.0
 END_S = 1.0
 TRIALS = 6
-"""A computer that others use may stand still: what is fast at all is so in one of several trials."""
+"""A computer that others use may stand still: what is fast is so in one of several trials."""
 
 
 @pytest.fixture
@@ -206,7 +206,7 @@ def test_a_system_answers_within_3_s_and_is_gone_1_s_after_sigterm(
         began_s = time.monotonic()
         with ServerGroup(tmp_path / "logs", database.tango_host, deployment, mpi=mpi) as group:
             ready_s = time.monotonic() - began_s
-            system = System(database.tango_host, CONTROL, RECEIVERS)
+            system = System(database.tango_host, CONTROL, RECEIVERS, PATIENCE_S)
             ranks = [receiver.recv_rank for receiver in system.receivers]
             run = system.acquire(system.acquisition({"acq.nb_frames": 6}))
             counts = system.xferred()
@@ -233,7 +233,7 @@ def test_a_server_that_is_acquiring_and_saving_ends_as_fast_and_leaves_readable_
         folder = tmp_path / str(trial)
         folder.mkdir()
         with ServerGroup(tmp_path / "logs", database.tango_host, deployment) as group:
-            system = System(database.tango_host, CONTROL, RECEIVERS)
+            system = System(database.tango_host, CONTROL, RECEIVERS, PATIENCE_S)
             saving = {"saving.enabled": True, "saving.base_path": str(folder)}
             run = system.prepare(
                 system.acquisition({"acq.nb_frames": 0}), system.processing(changes=saving)
@@ -267,7 +267,7 @@ def test_processing_devices_of_an_earlier_life_are_gone_after_a_restart(
     tmp_path, database, deployment, how
 ):
     with ServerGroup(tmp_path / "logs", database.tango_host, deployment) as group:
-        system = System(database.tango_host, CONTROL, RECEIVERS)
+        system = System(database.tango_host, CONTROL, RECEIVERS, PATIENCE_S)
         old = system.acquire(system.acquisition({"acq.nb_frames": 4}))
         old.close()
 
@@ -281,7 +281,7 @@ def test_processing_devices_of_an_earlier_life_are_gone_after_a_restart(
         group.start()
 
         listed = list(system.database.get_device_class_list("lima2_tango/simulator_rcv1"))
-        system = System(database.tango_host, CONTROL, RECEIVERS)
+        system = System(database.tango_host, CONTROL, RECEIVERS, PATIENCE_S)
         assert any(old.acq_id in name for name in left)
         assert not any("limaprocessing" in name for name in listed)
         assert not answers(database.tango_host, system.processing_name(old.acq_id, 0))
