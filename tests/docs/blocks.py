@@ -84,7 +84,7 @@ class Shell:
         self._bash.stdin.close()
         self._bash.wait()
 
-    def run(self, text, timeout_s=30.0):
+    def run(self, text, timeout_s=60.0):
         """Run commands and wait for their end; gives what they wrote.
 
         Raises:

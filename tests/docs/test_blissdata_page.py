@@ -13,7 +13,7 @@ from tango_servers.local.redis import EmbeddedRedis
 from tango_servers.local.servers import ServerGroup
 from tests.docs.blocks import blocks_of
 
-pytestmark = [pytest.mark.system, pytest.mark.timeout(90)]
+pytestmark = [pytest.mark.system, pytest.mark.timeout(240)]
 
 FRAMES = 20
 
@@ -45,7 +45,7 @@ def acquire(control):
     device = tango.DeviceProxy(
         f"tango://{control.get_db_host()}:{control.get_db_port()}/{control.current_run_device}"
     )
-    assert eventually(lambda: device.phase.name == "done", 20), control.status()
+    assert eventually(lambda: device.phase.name == "done", 60), control.status()
 
 
 def run_script(text):

@@ -10,7 +10,7 @@ from tango_servers.local.database import database_answers
 from tango_servers.local.processes import free_port
 from tests.docs.blocks import Shell, blocks_of, fits, write_files
 
-pytestmark = [pytest.mark.system, pytest.mark.timeout(60)]
+pytestmark = [pytest.mark.system, pytest.mark.timeout(240)]
 
 DEVICES = (
     "id00/limacontrol/simulator",
@@ -64,7 +64,7 @@ def follow(page, tmp_path):
                 output = shell.run(with_ports(block.text))
                 for command, is_ready in readiness.items():
                     if block.text.startswith(command) or f"\n{command}" in block.text:
-                        assert eventually(is_ready, 15), f"{command} did not come up"
+                        assert eventually(is_ready, 45), f"{command} did not come up"
             elif block.language == "text":
                 assert fits(block.text, output), f"shown:\n{block.text}\nfound:\n{output}"
                 shown += 1
