@@ -28,8 +28,8 @@ from lima2_core.data.memory import BufferPool
 SUITE_LOGGERS = ("lima2_core", "camera_plugins", "processing", "tango_servers", "client")
 """Loggers whose ERROR records fail a test; each with all below it."""
 
-GRACE_S = 2.0
-"""How long a thread may take to end after its test."""
+GRACE_S = 10.0
+"""How long a thread may take to end after its test; on a busy computer that may be seconds."""
 
 _passed = pytest.StashKey[bool]()
 
