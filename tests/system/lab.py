@@ -18,6 +18,8 @@ from tests.tango.devices import System, changed, wait_until
 
 SMALL = {"topleft": {"x": 1000, "y": 1010}, "dimensions": {"x": 48, "y": 32}}
 LEGACY, FAILING = "LimaProcessingLegacy", "LimaProcessingFailing"
+GUARD_S = 20.0
+"""For what has no limit of its own; it costs nothing where all is well."""
 
 
 class Lab:
@@ -79,7 +81,7 @@ class Lab:
         self.wait_operational()
 
     def wait_operational(self):
-        wait_until(self.client.operational, "all devices known to the conductor", 10)
+        wait_until(self.client.operational, "all devices known to the conductor", GUARD_S)
 
     # Parameters
 
@@ -111,7 +113,7 @@ class Lab:
     def start(self):
         self.client.acquisition.start()
 
-    def acquire(self, acquisition=None, processing=None, timeout_s=15.0):
+    def acquire(self, acquisition=None, processing=None, timeout_s=GUARD_S):
         """A whole acquisition, to its end; it must be a success without a warning."""
         acq_id = self.prepare(acquisition, processing)
         self.start()
@@ -124,11 +126,11 @@ class Lab:
     def running(self):
         return self.client.session.get("/acquisition/running").json()
 
-    def wait_end(self, timeout_s=15.0):
+    def wait_end(self, timeout_s=GUARD_S):
         """Wait until the conductor has done with the acquisition, well or not."""
         wait_until(lambda: not self.running(), "the end of the acquisition", timeout_s)
 
-    def wait_known(self, idx, timeout_s=5.0):
+    def wait_known(self, idx, timeout_s=GUARD_S):
         """Wait until the conductor knows where frame ``idx`` is."""
 
         def known():
@@ -137,7 +139,7 @@ class Lab:
 
         return wait_until(known, f"frame {idx}", timeout_s)
 
-    def wait_failed(self, timeout_s=5.0):
+    def wait_failed(self, timeout_s=GUARD_S):
         wait_until(self.client.acquisition.failed, "a failure", timeout_s)
 
     def failure(self):
@@ -154,7 +156,7 @@ class Lab:
         """Bring the system to rest, whatever a test has left."""
         if self.running():
             self.system.stop()
-        wait_until(lambda: self.state() != "RUNNING", "the end of all frames")
+        wait_until(lambda: self.state() != "RUNNING", "the end of all frames", GUARD_S)
         self.client.acquisition.reset()
         assert self.state() == "IDLE"
 

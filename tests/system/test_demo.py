@@ -267,7 +267,7 @@ def test_nothing_survives_the_end_of_the_demonstration(tmp_path, number):
         process.send_signal(number)
         said = process.stdout.read()
         code = process.wait(timeout=20)
-        psutil.wait_procs(children, timeout=10)
+        psutil.wait_procs(children, timeout=20)
     finally:
         limit.cancel()
         limit.join()

@@ -46,7 +46,7 @@ class Plugin:
                 if block.language == "sh":
                     output = shell.run(block.text)
                     if "lima2_tango" in block.text:
-                        assert eventually(lambda: answer(tango_host, devices), 15), shell.log
+                        assert eventually(lambda: answer(tango_host, devices), 40), shell.log
                 elif block.language == "text" and output:
                     assert fits(block.text, output), f"shown:\n{block.text}\nfound:\n{output}"
                     shown += 1

@@ -74,7 +74,7 @@ def test_a_full_disk_ends_the_run_with_the_cause_and_all_earlier_frames_readable
     saving = {"saving.compression": "none", "saving.nb_frames_per_file": 6}
     acq_id = lab.prepare(tree, lab.saving(small_disk, saving))
     lab.start()
-    lab.wait_failed(10)
+    lab.wait_failed()
     lab.wait_end()
     failure = lab.failure()
     states = lab.system.states()
@@ -102,6 +102,7 @@ def test_a_full_disk_ends_the_run_with_the_cause_and_all_earlier_frames_readable
     lab.acquire(lab.acquisition({"acq.nb_frames": 6}), lab.saving(small_disk))
 
 
+@pytest.mark.timeout(200)  # most of the time the conductor sleeps between two looks
 def test_a_hundred_short_acquisitions_in_a_row_all_end(lab, tmp_path):
     saving = lab.saving(tmp_path, {"saving.file_exists_policy": "overwrite"})
     for number in range(100):
@@ -109,7 +110,6 @@ def test_a_hundred_short_acquisitions_in_a_row_all_end(lab, tmp_path):
         lab.acquire(
             lab.acquisition({"acq.nb_frames": nb_frames}),
             saving if number % 10 == 9 else None,
-            timeout_s=3,
         )
 
         assert lab.client.acquisition.nb_frames_xferred() == nb_frames
