@@ -29,7 +29,7 @@ from lima2_core.flow.task import Task, Transform
 from lima2_core.ids import FrameIdx
 from lima2_core.worker import Worker
 
-LIMIT_S = 5.0
+LIMIT_S = 20.0
 _FRAMES = 6
 _THREADS = 4
 

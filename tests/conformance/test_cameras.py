@@ -1,14 +1,16 @@
 """The shipped suite over every installed camera; a new one is checked without being named here."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import h5py
 import numpy as np
 import pytest
 
+from camera_plugins.jungfrau import emulator_backend
 from lima2_core import registry
 from lima2_core.testing.camera_suite import CameraCase, CameraSuite
+from lima2_core.testing.doubles import LIMIT_S
 from tango_servers.local.processes import free_udp_addresses
 
 QUICK = {"acq": {"expo_time": 2000, "latency_time": 0}}
@@ -41,7 +43,9 @@ def reader(folder: Path) -> CameraCase:
 
 
 def jungfrau(folder: Path) -> CameraCase:
-    det = {"readout_rows": 8, "nb_buffers": 24}
+    # Longer than any pause of a busy computer among frames that come.
+    patient = {"frame_timeout_ms": 2000, "silence_ms": 5000}
+    det = {"readout_rows": 8, "nb_buffers": 24, **patient}
     return CameraCase(
         registry.load(registry.CAMERAS, "Jungfrau"),
         tree={**QUICK, "det": det},
@@ -57,6 +61,14 @@ CASES: dict[str, Callable[[Path], CameraCase]] = {
     "Reader": reader,
     "Jungfrau": jungfrau,
 }
+
+
+@pytest.fixture(autouse=True)
+def patient_emulator() -> Iterator[None]:
+    """A computer that is busy takes its time to start one."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(emulator_backend, "_PREPARE_S", LIMIT_S)
+        yield
 
 
 class TestCameras(CameraSuite):

@@ -2,7 +2,6 @@
 
 import os
 import signal
-import time
 
 import numpy as np
 import pytest
@@ -16,16 +15,26 @@ from lima2_core.errors import BusyError, CameraError, EndOfFrames, ParamError, P
 from lima2_core.ids import AcqId
 from lima2_core.net.pulse import process_state
 from lima2_core.testing.camera_rig import CameraCase, CameraRig, indices, until_the_end
-from lima2_core.testing.doubles import eventually
+from lima2_core.testing.doubles import LIMIT_S, eventually
 from tango_servers.local.processes import free_udp_addresses
 
 QUICK = {"expo_time": 2000, "latency_time": 0}
+PATIENT = {"frame_timeout_ms": 2000, "silence_ms": 5000}
+"""Longer than any pause of a busy computer among frames that come."""
+
+
+@pytest.fixture(autouse=True)
+def patient_emulator():
+    """A computer that is busy takes its time to start one."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(emulator_backend, "_PREPARE_S", LIMIT_S)
+        yield
 
 
 def case(det=None, acq=None, **properties):
     tree = {
         "acq": {**QUICK, **(acq or {})},
-        "det": {"readout_rows": 8, "nb_buffers": 24, **(det or {})},
+        "det": {"readout_rows": 8, "nb_buffers": 24, **PATIENT, **(det or {})},
     }
     properties.setdefault("udp_addresses", free_udp_addresses(1, 4))
     return CameraCase(PLUGIN, tree=tree, properties=properties)
@@ -50,7 +59,7 @@ def port_of(rig):
 
 def test_a_tail_that_never_came_is_lost_once_the_detector_is_silent(make_rig):
     faults = [f"drop:frame={frame}" for frame in (8, 9)]
-    made = case({"emulator": {"faults": faults}, "silence_ms": 200})
+    made = case({"emulator": {"faults": faults}, "silence_ms": 1500})
     rig = make_rig(made)
 
     (items,) = rig.run(made.params(nb_frames=10))
@@ -75,12 +84,12 @@ def test_an_incomplete_frame_can_be_the_end(make_rig):
 
 
 def test_a_detector_that_does_not_know_where_it_stopped_has_given_all_there_is(make_rig):
-    made = case()
+    made = case({"nb_buffers": 2000})  # for all that it sends, however late they are taken
     rig = make_rig(made)
     rig.prepare(made.params(nb_frames=1000))
     source = rig.sources[0]
     rig.control.start()
-    items = list(source.next_frames(1.0))
+    items = list(source.next_frames(LIMIT_S))
     rig.link.sources.clear()  # the emulator knows, and would tell
     rig.control.stop()
 
@@ -100,7 +109,7 @@ def test_each_trigger_gives_its_frames_and_their_times(make_rig):
     rig.control.trigger()
     items = []
     while len(items) < 3:
-        items += rig.sources[0].next_frames(1.0)
+        items += rig.sources[0].next_frames(LIMIT_S)
     assert list(rig.sources[0].next_frames(0.1)) == []
     rig.control.trigger()
     items += until_the_end(rig.sources[0])
@@ -119,7 +128,7 @@ def test_fields_tell_of_the_packets(make_rig):
     rig.control.start()
     frames = []
     while len(frames) < 3:
-        frames += rig.sources[0].next_frames(1.0)
+        frames += rig.sources[0].next_frames(LIMIT_S)
 
     assert [int(frame.fields["packets"]) for frame in frames] == [2, 2, 2]
     numbers = [int(frame.fields["frame_number"]) for frame in frames]
@@ -139,7 +148,7 @@ def test_a_port_of_which_nothing_came_has_no_module_id(make_rig):
     rig.control.start()
     frames = []
     while len(frames) < 3:
-        frames += rig.sources[0].next_frames(1.0)
+        frames += rig.sources[0].next_frames(LIMIT_S)
 
     told = [frame.fields["module_ids"].tolist() for frame in frames]
     assert [1234, 0xFFFF] in told
@@ -161,7 +170,7 @@ def test_counters_tell_what_became_of_packets(make_rig):
 
 def test_packets_of_another_module_are_foreign(make_rig):
     # The emulator numbers its modules by columns of one; the receiver expects one column of two.
-    made = case(modules="2", modules_per_column="1")
+    made = case({"frame_timeout_ms": 500}, modules="2", modules_per_column="1")
     rig = make_rig(made)
     other = PLUGIN.make_receiver(CameraEnv({**made.properties, "modules_per_column": "2"}))
     rig.receivers[0].close()
@@ -179,7 +188,7 @@ def with_a_signal_to_its_listener(rig, made, number):
     """All that comes of 300 frames, though the listener gets a signal among them."""
     rig.prepare(made.params(nb_frames=300))
     rig.control.start()
-    first = list(rig.sources[0].next_frames(1.0))
+    first = list(rig.sources[0].next_frames(LIMIT_S))
     os.kill(port_of(rig)["pid"], number)
     return first + list(until_the_end(rig.sources[0]))
 
@@ -224,19 +233,19 @@ def test_a_listener_that_died_before_a_run_is_named_at_its_prepare(make_rig):
 def test_a_run_that_is_stopped_ends_though_its_listener_hangs(make_rig):
     made = case()
     rig = make_rig(made)
-    rig.prepare(made.params(nb_frames=1000))
+    rig.prepare(made.params(nb_frames=100_000))
     source = rig.sources[0]
     rig.control.start()
-    items = list(source.next_frames(1.0))
+    items = list(source.next_frames(LIMIT_S))
     os.kill(port_of(rig)["pid"], signal.SIGSTOP)
+    assert eventually(lambda: process_state(port_of(rig)["pid"]) == "T")
     known = rig.control.nb_frames_acquired()
-    eventually(lambda: rig.control.nb_frames_acquired() > known + 10)
+    assert eventually(lambda: rig.control.nb_frames_acquired() > known + 10)
 
     rig.control.stop()
-    began_s = time.monotonic()
     items += until_the_end(source)
 
-    assert time.monotonic() - began_s < 2.0
+    assert port_of(rig)["hung"] == 1
     assert indices(items) == list(range(rig.control.nb_frames_acquired()))
     assert items[-1].cause is Validity.PACKET_LOSS
     items.clear()
@@ -281,24 +290,24 @@ def test_the_same_listeners_serve_other_sizes(make_rig):
 
 
 def test_the_emulator_may_die_and_be_started_again(make_rig):
-    made = case({"silence_ms": 200})
+    # It sends no more than so many until it is killed, however late.
+    faults = ["pause:frame=50,packet=0,amount=600000"]
+    made = case({"silence_ms": 200, "emulator": {"faults": faults}})
     rig = make_rig(made)
     rig.prepare(made.params(nb_frames=100))
     rig.control.start()
-    list(rig.sources[0].next_frames(1.0))
+    list(rig.sources[0].next_frames(LIMIT_S))
     backend = rig.control._backend
     backend._process.kill()
-    eventually(lambda: rig.control.status()["emulator"] == "died")
+    assert eventually(lambda: rig.control.status()["emulator"] == "died")
     failure, exposed = rig.control.failure(), rig.control.nb_frames_acquired()
     assert failure.certain
     assert failure.reason == (
         f"the emulated detector died after {exposed} of 100 frames: killed by SIGKILL"
     )
-    began_s = time.monotonic()
 
-    items = list(until_the_end(rig.sources[0]))
+    items = list(until_the_end(rig.sources[0], 10.0))
 
-    assert time.monotonic() - began_s < 3
     assert any(isinstance(item, Gap) for item in items)
     with pytest.raises(CameraError, match="died"):
         rig.control.stop()
@@ -382,7 +391,7 @@ def test_buffers_that_others_hold_do_not_count(make_rig):
     rig.control.start()
     held = []
     while len(held) < 12:
-        held += rig.sources[0].next_frames(1.0)
+        held += rig.sources[0].next_frames(LIMIT_S)
     (before,) = rig.pools.stats().values()
 
     (items,) = rig.run(made.params(nb_frames=12))
