@@ -77,9 +77,8 @@ class Listener:
         segments = tuple((fd, slots) for fd, slots in handle["segments"])
         self._slots = map_slots(PoolHandle(handle["pid"], handle["slot_bytes"], segments))
         self._offset: int = setup["offset_bytes"]
-        addresses = [slot.ctypes.data + self._offset for slot in self._slots]
-        self._addresses = addresses
-        self._collector.use_slots(np.array(addresses, np.uint64))
+        self._addresses = [slot.ctypes.data + self._offset for slot in self._slots]
+        self._collector.use_slots(np.array(self._addresses, np.uint64))
         self._unmapped = set(range(len(self._slots)))
         self._trash = Batch(BATCH, 1)  # buffers of no length: the kernel copies nothing
         self._poll = select.poll()
@@ -91,9 +90,7 @@ class Listener:
         self._ended = self._released = False
         self._running = False
         self._started = False
-        self._given = 0
-        self._published = 0
-        self._rounds = 0
+        self._given = self._published = self._rounds = 0
         self._looked_s = 0.0
         """When the socket was looked into last: of what came since nothing is known."""
         self._last_s = 0.0
