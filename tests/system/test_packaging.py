@@ -14,7 +14,7 @@ from tango_servers.deployment import load_deployment
 from tango_servers.local.database import EmbeddedDatabase
 from tango_servers.local.servers import ServerGroup
 
-pytestmark = [pytest.mark.system, pytest.mark.slow]
+pytestmark = [pytest.mark.system, pytest.mark.slow, pytest.mark.timeout(300)]
 
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGES = (
@@ -26,7 +26,7 @@ PACKAGES = (
     "db_config",
 )
 BESIDE = ("setup.cfg", "pyproject.toml", "README.md", "LICENSE")
-LIMIT_S = 50
+LIMIT_S = 140
 
 CLI = "from lima2_core.cli import main; raise SystemExit(main())"
 SERVER = "from tango_servers.main import main; raise SystemExit(main())"
