@@ -66,16 +66,16 @@ class Manners:
         """Do to a call what it has to expect."""
         if call not in ("news", "status"):
             self.calls.append(call)
-        if call in self.hangs_s:
-            self._let_go.wait(self.hangs_s[call])
+        if (hang_s := self.hangs_s.get(call)) is not None:
+            self._let_go.wait(hang_s)
             raise UnreachableError(f"{self._name} does not answer")
         self.dead |= call == self.dies_at
         if self.dead:
             raise UnreachableError(f"{self._name} is gone", dead=True)
         if self.silent:
             raise UnreachableError(f"{self._name} does not answer")
-        if call in self.errors:
-            raise self.errors[call]
+        if (error := self.errors.get(call)) is not None:
+            raise error
 
     def let_go(self) -> None:
         """End all that hangs, at the end of the test."""

@@ -3,6 +3,8 @@
 import time
 from contextlib import ExitStack
 
+import numpy as np
+
 from lima2_core import registry
 from lima2_core.camera.api import CameraEnv
 from lima2_core.camera.dispatch import Share
@@ -49,6 +51,18 @@ def comes_to(run, *phases, timeout_s=LIMIT_S):
         return run.phase in phases
 
     return eventually(there, timeout_s)
+
+
+def records(cursor, count):
+    """What a cursor gives, once it is so much: books are settled before records are merged."""
+    pieces = []
+
+    def there():
+        pieces.append(cursor.read())
+        return sum(map(len, pieces)) >= count
+
+    assert eventually(there)
+    return np.concatenate(pieces)
 
 
 class Timer:
