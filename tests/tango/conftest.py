@@ -36,9 +36,14 @@ def tango_server(tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
-def devices(tango_server):
+def devices(tango_server, tmp_path_factory):
     """The devices as they are; use `system` instead where they change."""
-    return System(tango_server, CONTROL, RECEIVERS, PATIENCE_S)
+    made = System(tango_server, CONTROL, RECEIVERS, PATIENCE_S)
+    # The first acquisition loads what all need: on a busy computer longer than the front waits.
+    saving = {"saving.enabled": True, "saving.base_path": str(tmp_path_factory.mktemp("first"))}
+    made.acquire(processing=made.processing(changes=saving))
+    made.clear()
+    return made
 
 
 @pytest.fixture
