@@ -8,6 +8,7 @@ import h5py
 import numpy as np
 import pytest
 
+from lima2_core.camera import paced
 from lima2_core.data.frame import Validity
 from lima2_core.errors import ParamError, StateError
 from lima2_core.state.device import AcqState
@@ -30,6 +31,8 @@ from tests.integration.coordinated import (
 
 SYSTEM = Simulated
 MODES = ("round_robin", "predictive_random", "full_random")
+LEAD_S = 0.5
+"""A source on a busy computer may hear so late that the detector was stopped."""
 TOPOLOGY = {"round_robin": "round_robin", "partial_frame": "partial"}
 
 
@@ -190,7 +193,8 @@ def test_a_trigger_that_nobody_waits_for_is_refused(system):
 
 @pytest.mark.parametrize("nb_frames", [0, 1_000_000])
 @pytest.mark.parametrize("mode", MODES)
-def test_after_a_stop_all_that_was_exposed_is_there(system, tmp_path, nb_frames, mode):
+def test_after_a_stop_all_that_was_exposed_is_there(system, tmp_path, nb_frames, mode, monkeypatch):
+    monkeypatch.setattr(paced, "STOP_LEAD_S", LEAD_S)
     det = pattern(dispatch_mode=mode)
     run = system.begin(
         acquisition(nb_frames, det=det, statistics=regions(), saving=saving(tmp_path))
@@ -213,8 +217,10 @@ def test_a_run_without_end_shows_how_far_it_is(system):
     assert eventually(lambda: run.received > 10)
     assert run.expected is None
     assert run.ledger.summary().adds_up
-    assert run.counter("nb_frames_source") > 10
-    assert "still open" not in run.verdict() or run.ledger.summary().open < 100
+    assert eventually(lambda: run.counter("nb_frames_source") > 10)
+    # What nobody has told of yet is not open: there is no end to that.
+    told = run.ledger.summary()
+    assert told.open < run.ledger.highest
 
 
 # Faults of real services
@@ -428,6 +434,7 @@ def test_deferred_frames_that_must_not_be_kept_are_processed_at_once(make_system
 
 def test_a_deferred_run_without_end_is_processed_when_its_queue_is_full(system, monkeypatch):
     monkeypatch.setattr("lima2_core.service.run._DEFERRED_FRAMES", 50)
+    monkeypatch.setattr(paced, "STOP_LEAD_S", LEAD_S)
     run = system.begin(acquisition(0, expo_us=100, deferred=True))
     assert eventually(lambda: run.ledger.front > 200)
 
@@ -443,8 +450,10 @@ def test_a_deferred_run_without_end_is_processed_when_its_queue_is_full(system, 
 def test_states_on_the_way_can_be_seen(make_system, held):
     output = ScriptedOutput(wait_in="finish")
     held.given.append(output)
-    run = held.begin(acquisition(4, expo_us=100_000))
+    held.camera.hold()
+    run = held.begin(acquisition(4))
     assert run.phase is Phase.RUNNING
+    held.camera.expose(4)
     assert comes_to(run, Phase.DRAINING)
     assert not run.view.finished()
 

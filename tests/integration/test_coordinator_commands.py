@@ -10,6 +10,7 @@ from lima2_core.errors import (
 )
 from lima2_core.ids import AcqId
 from lima2_core.state.system import Phase
+from lima2_core.system import coordinator
 from lima2_core.system.ports import UnreachableError
 from lima2_core.testing.doubles import eventually
 from lima2_core.testing.system_script import SUMS, describe, order
@@ -71,7 +72,10 @@ def test_all_refusals_are_told(system):
 
 
 @pytest.mark.parametrize(("part", "call"), [("r1", "prepare"), ("control", "status")])
-def test_who_does_not_answer_a_prepare_is_named_in_time(system, part, call):
+def test_who_does_not_answer_a_prepare_is_named_in_time(system, part, call, monkeypatch):
+    # Nearly as long as a command may take: a computer that stands still would make it longer.
+    assert coordinator.PREPARE_S < coordinator.ANSWER_S < ANSWER_S
+    monkeypatch.setattr(coordinator, "PREPARE_S", 1.0)
     guilty = system.control if part == "control" else system.receivers[1]
     guilty.manners.hangs_s[call] = 20.0
 

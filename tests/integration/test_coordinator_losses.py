@@ -1,6 +1,7 @@
 """Whatever gets lost, a system comes to rest, knows why, and the next acquisition works."""
 
 import itertools
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -9,9 +10,12 @@ from lima2_core.data.frame import Validity
 from lima2_core.data.rows import LEDGER
 from lima2_core.errors import CameraError, NotAvailableError
 from lima2_core.state.system import Phase
-from lima2_core.system import detector
+from lima2_core.system import detector, output_thread
+from lima2_core.system import run as run_module
 from lima2_core.system.outputs import Survivors
-from lima2_core.testing.doubles import eventually
+from lima2_core.system.watch import PATIENCE_S
+from lima2_core.testing.doubles import LIMIT_S, eventually
+from lima2_core.testing.fakes import ManualClock
 from lima2_core.testing.system_doubles import ScriptedOutput
 from lima2_core.testing.system_script import SUMS, gaps, order, rows, sums
 from tests.integration.coordinated import (
@@ -23,10 +27,17 @@ from tests.integration.coordinated import (
     codes,
     comes_to,
     counts,
+    records,
     works,
 )
 
 SYSTEM = Scripted
+
+
+@pytest.fixture(autouse=True)
+def patient(monkeypatch):
+    """Waits for what an output finds in the files of a dead receiver."""
+    monkeypatch.setattr(output_thread, "SURVIVORS_S", LIMIT_S)
 
 
 # Receivers that are lost
@@ -74,7 +85,10 @@ def test_a_receiver_that_dies_is_named_and_the_others_go_on(make_system, where, 
         assert run.verdict() == ("6 of 10 frames are valid; 3 receiver lost, 1 crash (r1 died)")
         aborted = policy == "abort" and where == "running"
         assert system.state is (FAULT if aborted else IDLE)
-        assert ("stop" in alive.manners.calls) is aborted
+        if aborted:
+            assert eventually(lambda: "stop" in alive.manners.calls)
+        else:
+            assert "stop" not in alive.manners.calls
     dead.manners.dead = False
     assert works(system)
 
@@ -94,7 +108,7 @@ def test_without_the_lost_receiver_frames_go_on_coming(make_system):
         alive.run.tell(rows(idx), **{SUMS: sums(idx)})
 
     assert eventually(lambda: run.ledger.front == 19)
-    told = cursor.read()
+    told = records(cursor, 19)
     assert told["frame_idx"].tolist() == list(range(19))
     assert np.isnan(told["sum"]).nonzero()[0].tolist() == list(range(3, 19, 2))
     system.expose(20)
@@ -110,7 +124,7 @@ def test_a_silent_receiver_is_lost_after_a_while(system):
     with Timer() as timer:
         system.receivers[1].manners.silent = True
         assert eventually(lambda: run.members[1].lost == "r1 does not answer")
-    assert timer.took_s < 3.0
+    assert timer.took_s >= PATIENCE_S
     system.finish(0)
 
     assert comes_to(run, Phase.INCOMPLETE)
@@ -241,13 +255,10 @@ def test_a_detector_that_does_not_tell_its_count_does_not_delay_the_end(system):
     system.receivers[0].run.tell(rows(0, 2))
     system.receivers[1].run.tell(rows(1, 3))
     assert eventually(lambda: run.ledger.front == 4)
-    system.control.manners.hangs_s["status"] = 20.0
+    system.control.manners.hangs_s["status"] = 3600.0
     system.finish()
 
-    with Timer() as timer:
-        assert comes_to(run, Phase.DONE)
-
-    assert timer.took_s < 2.5
+    assert comes_to(run, Phase.DONE)
 
 
 def test_the_detector_is_watched_in_every_run_of_a_quick_sequence(system):
@@ -308,16 +319,24 @@ def test_what_becomes_of_a_detector_that_has_sent_all_does_not_matter(system):
 
 
 def test_a_detector_that_may_be_lost_goes_on_as_long_as_its_frames_come(system, monkeypatch):
-    monkeypatch.setattr(detector, "SILENCE_S", 0.3)
+    clock = ManualClock()
+    for module in (detector, run_module):
+        told = SimpleNamespace(monotonic=clock.now_s, time=clock.wall_s)
+        monkeypatch.setattr(module, "time", told)
     run = system.begin(order(10))
     system.control.doubt = "it does not answer"
     for idx in range(8):
+        clock.advance(0.9 * detector.SILENCE_S)
         system.receivers[0].run.change(received=idx + 1)
-        assert eventually(lambda count=idx + 1: run.received == count)
-    assert eventually(lambda: run.doubt != "")
-    assert run.phase is Phase.RUNNING
+        assert eventually(lambda: run.moved_s == clock.now_s())
     for k, receiver in enumerate(system.receivers):
         receiver.run.tell(rows(*range(k, 8, 2)))
+    assert eventually(lambda: run.ledger.front == 8)
+    for doubt in ("it still does not answer", "it does not answer"):
+        system.control.doubt = doubt
+        assert eventually(lambda doubt=doubt: run.doubt == doubt)
+    assert run.phase is Phase.RUNNING
+    clock.advance(detector.SILENCE_S)
 
     assert comes_to(run, Phase.INCOMPLETE)
     assert system.state is FAULT
