@@ -1,6 +1,5 @@
 import queue
 import threading
-import time
 
 import pytest
 
@@ -380,12 +379,10 @@ def test_a_detector_that_takes_too_long_is_busy(service, camera, monkeypatch):
     monkeypatch.setattr("lima2_core.service.control.COMMAND_S", 0.05)
     gate = threading.Event()
     monkeypatch.setattr(camera, "note", lambda call: gate.wait(LIMIT_S))
-    began_s = time.monotonic()
 
-    with pytest.raises(BusyError, match="c0 is busy"):
+    with pytest.raises(BusyError, match=r"c0 is busy and did not answer within 0\.05 s"):
         service.prepare(A)
 
-    assert time.monotonic() - began_s < 1.0
     gate.set()
     assert eventually(lambda: service.state is PREPARED)
     monkeypatch.undo()
