@@ -58,12 +58,12 @@ class System:
             outputs=lambda: [MasterOutput(segment_frames)],
         )
 
-    def prepare(self, folder, nb_frames, *, det=None, deferred=False, **saving):
+    def prepare(self, folder, nb_frames, *, det=None, deferred=False, expo_us=100, **saving):
         saving = {"base_path": str(folder), "nb_frames_per_file": 10, **saving}
         return self.coordinator.prepare(
             SystemOrder(
                 {
-                    "acq": {"nb_frames": nb_frames, "expo_time": 100, "latency_time": 0},
+                    "acq": {"nb_frames": nb_frames, "expo_time": expo_us, "latency_time": 0},
                     "det": {"generator": GENERATOR, **(det or {})},
                 },
                 {"class_name": "LimaProcessingLegacy", "saving": {"enabled": True, **saving}},
@@ -139,7 +139,7 @@ def test_each_receiver_has_a_part_of_every_frame(system, images, tmp_path):
 
 
 def test_a_run_that_is_stopped_has_the_frames_that_came(system, images, tmp_path):
-    run = system.prepare(tmp_path, 100_000)
+    run = system.prepare(tmp_path, 100_000, expo_us=2000)
     system.coordinator.start()
     assert eventually(lambda: run.ledger.front > 60)
     system.coordinator.stop()
@@ -155,7 +155,8 @@ def test_a_run_that_is_stopped_has_the_frames_that_came(system, images, tmp_path
 
 
 def test_segments_can_be_read_while_the_run_goes_on(system, images, tmp_path):
-    run = system.prepare(tmp_path, 0)
+    # So slow that the files to be completed at the end do not become many, however busy all is.
+    run = system.prepare(tmp_path, 0, expo_us=2000)
     system.coordinator.start()
     segment = tmp_path / "lima2_master_00001.h5"
     assert eventually(segment.exists)
@@ -236,5 +237,6 @@ def test_the_master_tells_when_each_frame_was_exposed(system, tmp_path):
 
     with h5py.File(tmp_path / "lima2_master.h5") as file:
         times_s = file[f"{DETECTOR}/timestamp"][:]
-    assert times_s[0] == pytest.approx(run.started_wall_s, abs=1.0)
+    # What the clock of the computer is set by meanwhile is less than this.
+    assert run.started_wall_s - 0.1 <= times_s[0] <= run.ended_wall_s + 0.1
     assert np.allclose(np.diff(times_s), 100e-6, atol=2e-6)
