@@ -18,6 +18,7 @@ from lima2_core.data.frame import Validity
 from lima2_core.service.control import ControlService
 from lima2_core.service.link import FanOut
 from lima2_core.service.receiver import ReceiverService, ReceiverSettings
+from lima2_core.state.device import AcqState
 from lima2_core.state.system import Phase
 from lima2_core.system.coordinator import Coordinator
 from lima2_core.system.local import LocalControl, LocalReceiver
@@ -176,7 +177,7 @@ def test_runs_that_overlap_have_a_complete_master_each(system, images, tmp_path)
     for number in range(5):
         runs.append(system.prepare(tmp_path, 80, filename_prefix=f"scan{number}"))
         system.coordinator.start()
-        assert eventually(lambda: not runs[-1].acquiring)
+        assert eventually(lambda: system.coordinator.state is AcqState.IDLE)
 
     assert eventually(lambda: all(has_ended(run) for run in runs))
     for number in range(5):
