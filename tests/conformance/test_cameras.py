@@ -15,6 +15,9 @@ from tango_servers.local.processes import free_udp_addresses
 
 QUICK = {"acq": {"expo_time": 2000, "latency_time": 0}}
 
+# Three receivers of a JUNGFRAU are some twenty processes.
+pytestmark = pytest.mark.timeout(60)
+
 
 def simulator(folder: Path) -> CameraCase:
     generator = {
