@@ -126,8 +126,8 @@ def refused(lab, acquisition, processing, path, *words):
     [
         ("acq.trigger_mode", "gate", ("internal", "software")),
         ("acq.trigger_mode", "external", ("internal", "software")),
-        ("acq.expo_time", 20_000_000, ("10000000 us",)),
-        ("acq.latency_time", 2_000_000, ("1000000 us",)),
+        ("acq.expo_time", 20_000_000, ("20 s is outside", "to 10 s")),
+        ("acq.latency_time", 2_000_000, ("2 s is outside", "to 1 s")),
         ("acq.nb_frames_per_trigger", 2**33, ("4294967295",)),
         ("accu.nb_frames", 2, ("accumulation of the processing",)),
         ("xfer.slice.stride", 2, ("use 1",)),
