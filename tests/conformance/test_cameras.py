@@ -9,6 +9,7 @@ import pytest
 
 from camera_plugins.jungfrau import emulator_backend
 from lima2_core import registry
+from lima2_core.camera import paced
 from lima2_core.testing.camera_suite import CameraCase, CameraSuite
 from lima2_core.testing.doubles import LIMIT_S
 from tango_servers.local.processes import free_udp_addresses
@@ -67,10 +68,11 @@ CASES: dict[str, Callable[[Path], CameraCase]] = {
 
 
 @pytest.fixture(autouse=True)
-def patient_emulator() -> Iterator[None]:
-    """A computer that is busy takes its time to start one."""
+def patience() -> Iterator[None]:
+    """A computer that is busy takes its time to start an emulator, or to give the last frames."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(emulator_backend, "_PREPARE_S", LIMIT_S)
+        patch.setattr(paced, "STOP_LIMIT_S", LIMIT_S)
         yield
 
 

@@ -31,9 +31,15 @@ from tests.integration.coordinated import (
 
 SYSTEM = Simulated
 MODES = ("round_robin", "predictive_random", "full_random")
-LEAD_S = 0.5
-"""A source on a busy computer may hear so late that the detector was stopped."""
 TOPOLOGY = {"round_robin": "round_robin", "partial_frame": "partial"}
+
+
+@pytest.fixture
+def patient_sources(monkeypatch):
+    """On a busy computer a source may hear late that the detector was stopped."""
+    monkeypatch.setattr(paced, "STOP_LEAD_S", 1.0)
+    monkeypatch.setattr(paced, "STOP_WAIT_S", LIMIT_S)
+    monkeypatch.setattr(paced, "STOP_LIMIT_S", LIMIT_S)
 
 
 def pattern(nb_images=16, **det):
@@ -191,13 +197,13 @@ def test_a_trigger_that_nobody_waits_for_is_refused(system):
         system.coordinator.trigger()
 
 
+@pytest.mark.usefixtures("patient_sources")
 @pytest.mark.parametrize("nb_frames", [0, 1_000_000])
 @pytest.mark.parametrize("mode", MODES)
-def test_after_a_stop_all_that_was_exposed_is_there(system, tmp_path, nb_frames, mode, monkeypatch):
-    monkeypatch.setattr(paced, "STOP_LEAD_S", LEAD_S)
+def test_after_a_stop_all_that_was_exposed_is_there(system, tmp_path, nb_frames, mode):
     det = pattern(dispatch_mode=mode)
     run = system.begin(
-        acquisition(nb_frames, det=det, statistics=regions(), saving=saving(tmp_path))
+        acquisition(nb_frames, expo_us=1000, det=det, statistics=regions(), saving=saving(tmp_path))
     )
     assert eventually(lambda: run.ledger.front > 20)
 
@@ -432,10 +438,10 @@ def test_deferred_frames_that_must_not_be_kept_are_processed_at_once(make_system
         assert run.verdict() == "all 20 frames are valid"
 
 
+@pytest.mark.usefixtures("patient_sources")
 def test_a_deferred_run_without_end_is_processed_when_its_queue_is_full(system, monkeypatch):
     monkeypatch.setattr("lima2_core.service.run._DEFERRED_FRAMES", 50)
-    monkeypatch.setattr(paced, "STOP_LEAD_S", LEAD_S)
-    run = system.begin(acquisition(0, expo_us=100, deferred=True))
+    run = system.begin(acquisition(0, expo_us=1000, deferred=True))
     assert eventually(lambda: run.ledger.front > 200)
 
     system.coordinator.stop()
@@ -485,6 +491,7 @@ def test_frames_can_be_fetched_from_the_receiver_that_has_them(system):
     assert small.data.shape == (1, 4, 4)
 
 
+@pytest.mark.usefixtures("patient_sources")
 def test_outputs_hear_of_frames_while_the_run_goes_on(make_system):
     seen = threading.Event()
 
