@@ -383,7 +383,7 @@ class Run:
         self, idx: int, validity: Validity, timestamp_s: float, source: str, saved: SavedFrames
     ) -> Frame | Gap:
         try:
-            data = self.frame(idx, source).data
+            data = Wait(f"frame {idx}").ask(lambda: self.frame(idx, source).data)
         except NotAvailableError as error:
             # Memory holds the last frames only; what was saved can be read from the files.
             found = saved.get(idx)

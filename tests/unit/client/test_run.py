@@ -67,6 +67,21 @@ def test_a_frame_that_is_forgotten_is_a_gap_that_says_so():
     assert isinstance(frame, Frame)
 
 
+def test_a_receiver_that_is_silent_for_a_moment_is_asked_again_for_its_frame():
+    script = ScriptedRun(("done", [0, 0]))
+    give = script.commands[wire.GET_FRAME]
+    silences = [UnreachableError("receiver 1 does not answer")] * 2
+
+    def give_late(asked):
+        if silences:
+            raise silences.pop()
+        return give(asked)
+
+    script.commands[wire.GET_FRAME] = give_late
+
+    assert kinds(script.run.frames()) == [(0, "frame"), (1, "frame")]
+
+
 def test_who_waits_for_a_frame_waits_no_longer_than_allowed():
     script = ScriptedRun(("running", [0, OPEN]))
     frames = script.run.frames(timeout_s=0.05)
