@@ -16,10 +16,10 @@ from tango_servers.deployment import load_deployment
 from tango_servers.local.database import EmbeddedDatabase
 from tango_servers.local.servers import ServerGroup
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(240)]
 
 PANEL = Path(__file__).with_name("taurus_panel.py")
-LIMIT_S = 80
+LIMIT_S = 160
 OFFSCREEN = {"QT_QPA_PLATFORM": "offscreen"}
 
 
