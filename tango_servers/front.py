@@ -109,19 +109,28 @@ class Front(FrontReadings):
         """Push what has changed; what cannot be read at present is not pushed."""
         try:
             value = read()
+            if name in self._pushed and self._pushed[name] == value:
+                return
+            if name in self.EVERYDAY:
+                value = self._show_written(name, read)
         except (tango.DevFailed, Lima2Error):
             return
-        if name not in self._pushed or self._pushed[name] != value:
-            self._pushed[name] = value
-            # Panels show the value to write besides that which is read.
-            if name in self.EVERYDAY:
-                self.get_device_attr().get_w_attr_by_name(name).set_write_value(value)
-            # Events of these two carry what the device was told, whatever is given here.
-            elif name == "State":
-                self.set_state(value)
-            elif name == "Status":
-                self.set_status(value)
-            self.push_change_event(name, value)
+        self._pushed[name] = value
+        # Events of these two carry what the device was told, whatever is given here.
+        if name == "State":
+            self.set_state(value)
+        elif name == "Status":
+            self.set_status(value)
+        self.push_change_event(name, value)
+
+    def _show_written(self, name: str, read: Callable[[], Any]) -> Any:
+        """Have panels show the present value also as that which was written; gives it."""
+        # Tango hands a write from where this puts the value: one that a client makes meanwhile
+        # would take the old value for its own. There is none while the device is held.
+        with tango.AutoTangoMonitor(self):
+            value = read()
+            self.get_device_attr().get_w_attr_by_name(name).set_write_value(value)
+        return value
 
     def _nudge(self) -> None:
         """Have changes pushed now."""
