@@ -160,9 +160,10 @@ def _make_groups(
     entry["entry_identifier_uuid"] = metadata.acq_id
     entry["program_name"] = "lima2-suite"
     entry["program_name"].attrs["version"] = suite_version
-    # Of fixed length, so that the times can be put in later without making anything new.
-    entry.create_dataset("start_time", (), _TIME)
-    entry.create_dataset("end_time", (), _TIME)
+    # Of fixed length and with a place in the file, so that the times can be put in later, on a
+    # full disk too: what HDF5 cannot write as it lets go of a dataset it may die of later.
+    entry.create_dataset("start_time", (), _TIME, data=b"")
+    entry.create_dataset("end_time", (), _TIME, data=b"")
     instrument = make_group(
         entry, params.nx_instrument_name, "NXinstrument", params.nx_detector_name
     )
