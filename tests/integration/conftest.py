@@ -3,7 +3,27 @@
 import numpy as np
 import pytest
 
+from lima2_core.service import control, receiver
+from lima2_core.system import coordinator, team
+from lima2_core.testing.doubles import LIMIT_S
 from tests.integration.packets import Link
+
+
+@pytest.fixture
+def patient_commands(monkeypatch):
+    """Commands that may take as long as a busy computer makes them.
+
+    Clients wait three seconds; who tests what becomes of frames does not test that.
+    """
+    limits = {
+        control: ["COMMAND_S"],
+        receiver: ["COMMAND_S"],
+        coordinator: ["ANSWER_S", "PREPARE_S", "STOP_S"],
+        team: ["SETTLE_S", "START_S", "STOP_S"],
+    }
+    for module, names in limits.items():
+        for name in names:
+            monkeypatch.setattr(module, name, LIMIT_S)
 
 
 @pytest.fixture

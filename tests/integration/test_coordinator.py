@@ -29,6 +29,8 @@ from tests.integration.coordinated import (
     saving,
 )
 
+pytestmark = pytest.mark.usefixtures("patient_commands")
+
 SYSTEM = Simulated
 MODES = ("round_robin", "predictive_random", "full_random")
 TOPOLOGY = {"round_robin": "round_robin", "partial_frame": "partial"}

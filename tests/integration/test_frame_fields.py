@@ -16,6 +16,8 @@ from lima2_core.testing.fake_camera import FIELDS, FakeCamera, FakeCameraParams,
 from processing.outputs.master import MasterOutput
 from tests.integration.coordinated import Simulated, comes_to
 
+pytestmark = pytest.mark.usefixtures("patient_commands")
+
 DETECTOR = "entry_0000/instrument/detector"
 TOLD = f"{DETECTOR}/frame_metadata"
 

@@ -26,6 +26,8 @@ from lima2_core.testing.doubles import eventually
 from processing.outputs.master import MasterOutput
 from tests.unit.processing.jungfrau import calibration, layout, photons, saved
 
+pytestmark = pytest.mark.usefixtures("patient_commands")
+
 DETECTOR = "entry_0000/instrument/detector"
 FRAMES = 3
 PLACES = ((0, 0, 0), (520, 0, 180), (10, 1100, 0), (560, 1100, 0))

@@ -26,6 +26,8 @@ from lima2_core.system.run import SystemOrder
 from lima2_core.testing.doubles import eventually
 from processing.outputs.master import MasterOutput
 
+pytestmark = pytest.mark.usefixtures("patient_commands")
+
 ROWS, COLS = 48, 64
 DETECTOR = "entry_0000/instrument/detector"
 IMAGES = 16

@@ -17,6 +17,8 @@ from tests.integration.bench import Bench, rect, spec_of
 from tests.integration.coordinated import ENDED, Simulated, acquisition, comes_to
 from tests.unit.processing.jungfrau import calibration, saved
 
+pytestmark = pytest.mark.usefixtures("patient_commands")
+
 SYSTEM = Simulated
 SIZE = {"rows": 24, "cols": 20}
 STREAMS = ("roi_statistics", "roi_profiles")

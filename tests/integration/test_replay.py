@@ -5,12 +5,15 @@ from contextlib import closing
 import h5py
 import hdf5plugin  # noqa: F401  registers the filters
 import numpy as np
+import pytest
 
 from lima2_core import registry
 from lima2_core.state.system import Phase
 from lima2_core.system.run import SystemOrder
 from lima2_core.testing.fake_camera import FakeCamera
 from tests.integration.coordinated import Simulated, comes_to
+
+pytestmark = pytest.mark.usefixtures("patient_commands")
 
 DETECTOR = "entry_0000/instrument/detector"
 

@@ -22,6 +22,8 @@ from tests.integration.test_master_file import (
     images,
 )
 
+pytestmark = pytest.mark.usefixtures("patient_commands")
+
 __all__ = ["images"]
 THRESHOLD = 200
 
