@@ -26,7 +26,8 @@ from lima2_core.testing.doubles import eventually
 from processing.outputs.master import MasterOutput
 from tests.unit.processing.jungfrau import calibration, layout, photons, saved
 
-pytestmark = pytest.mark.usefixtures("patient_commands")
+# Up to seven receivers after each other, each with images of two million pixels.
+pytestmark = [pytest.mark.usefixtures("patient_commands"), pytest.mark.timeout(60)]
 
 DETECTOR = "entry_0000/instrument/detector"
 FRAMES = 3
