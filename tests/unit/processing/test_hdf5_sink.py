@@ -527,6 +527,21 @@ def fill(writer):
     raise AssertionError("the disk is never full")
 
 
+def test_the_end_of_a_file_has_its_place_from_the_beginning(tmp_path):
+    # On a full disk HDF5 lets go of what it finds no place for, and the process dies of it later.
+    writer = Writer(tmp_path)
+    writer.sink.open()
+    writer.write(0)
+
+    copy = tmp_path / "copy.h5"
+    copy.write_bytes(writer.path(0).read_bytes())
+    with h5py.File(copy) as file:
+        places = [file[f"entry_0000/{name}_time"].id.get_offset() for name in ("start", "end")]
+
+    writer.sink.close()
+    assert None not in places
+
+
 @pytest.mark.parametrize("rows_per_file", [10, 10_000])
 @pytest.mark.parametrize("side", [16, 128, 700])
 def test_on_a_full_disk_all_frames_before_the_failing_one_are_readable(
