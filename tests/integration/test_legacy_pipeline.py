@@ -518,6 +518,39 @@ def test_a_run_takes_frames_from_a_source_through_the_pipeline_to_files(images, 
     assert eventually(lambda: not any(s.in_use for s in pools.stats().values()))
 
 
+def test_a_failure_is_told_before_it_ends_the_acquisition_which_might_seem_to_end_well(
+    images, monkeypatch
+):
+    raw = images(10)
+    request = PrepareRequest(
+        AcqId("0b3e"),
+        AcquisitionParams(),
+        failing.PLUGIN,
+        failing.PLUGIN.params.from_tree({"failed_frame_idx": 2}),
+        Share(),
+    )
+    pools = PoolSet(2**28)
+    camera = ListCamera(spec_of(raw), [Frame(n, image) for n, image in enumerate(raw)])
+    seen, done = [], threading.Event()
+    monkeypatch.setattr(ListSource, "interrupt", lambda self: seen.append("interrupted"))
+    run = Run(
+        plan_run(request, camera, pools, workers=1),
+        pools,
+        RunHooks(
+            acquired=lambda run, error: None,
+            failed=lambda run, error: seen.append("told"),
+            processed=lambda run: done.set(),
+        ),
+    )
+
+    run.start()
+
+    assert done.wait(LIMIT_S)
+    assert run.join(LIMIT_S)
+    assert seen == ["told", "interrupted"]
+    run.release()
+
+
 def test_a_transform_that_breaks_its_promise_is_found_before_the_file(
     images, tmp_path, monkeypatch
 ):
