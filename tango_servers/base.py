@@ -256,7 +256,11 @@ class LimaDevice(Device):
         "(needs Reset), terminate (shutting down)",
     )
     def acq_state(self) -> Any:
+        self.note_poll()
         return AcqStateLabel(self._state_shown)
+
+    def note_poll(self) -> None:
+        """Note that a client is told the acquisition state."""
 
     @attribute(
         dtype=LogLevel,

@@ -124,6 +124,10 @@ class Lima2Receiver(LimaDevice):
     def service_state(self) -> AcqState:
         return self.service.state
 
+    def note_poll(self) -> None:
+        if self.unset is None:
+            self.service.polls.note()
+
     def status_sentence(self) -> str:
         count = self.service.draining
         more = f" {count} runs are still being processed." if count else ""

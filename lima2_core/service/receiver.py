@@ -24,6 +24,7 @@ from lima2_core.service.events import (
     StateChanged,
 )
 from lima2_core.service.mailbox import Mailbox
+from lima2_core.service.polls import LOOK_S, StatePolls
 from lima2_core.service.request import PrepareRequest
 from lima2_core.service.requested import Requested
 from lima2_core.service.retention import beyond
@@ -102,6 +103,7 @@ class ReceiverService:
         self._warm_up = WarmUp(self.pools)
         self._current: Run | None = None
         self._last_error: Lima2Error | None = None
+        self.polls = StatePolls()
         self._mailbox = Mailbox(name)
 
     # What is commanded
@@ -367,7 +369,9 @@ class ReceiverService:
         self._mailbox.post(partial(self._ended, run), dwell_s)
 
     def _ended(self, run: Run) -> None:
-        if run is self._current:
+        if run.acq_id not in self._hasty and self.polls.missed(run.prepared_s):
+            self._mailbox.post(partial(self._ended, run), LOOK_S)
+        elif run is self._current:
             self._feed(Event.ENDED)
 
     def _failed(self, run: Run, error: Lima2Error) -> None:

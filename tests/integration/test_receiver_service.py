@@ -18,7 +18,7 @@ from lima2_core.errors import (
     StorageError,
 )
 from lima2_core.ids import AcqId
-from lima2_core.service import receiver
+from lima2_core.service import polls, receiver
 from lima2_core.service.events import (
     AcquisitionEnded,
     RunFailed,
@@ -227,6 +227,41 @@ def test_the_state_of_a_short_acquisition_is_held_for_what_is_left_of_a_poll(
     told.until(StateChanged(IDLE))
 
     assert 0.0 <= delays_s["_ended"] < DWELL_S
+
+
+def test_a_client_that_is_held_up_is_waited_for_until_it_has_seen_a_short_acquisition(
+    service, told, monkeypatch
+):
+    answers, missed = [], service.polls.missed
+
+    def note(prepared_s):
+        answers.append(missed(prepared_s))
+        return answers[-1]
+
+    monkeypatch.setattr(service.polls, "missed", note)
+    monkeypatch.setattr(polls, "RECENT_S", 60.0)
+    monkeypatch.setattr(polls, "PATIENCE_S", 60.0)
+    ask(service, 1)
+    service.polls.note()
+    service.prepare(A)
+    service.start()
+    assert eventually(lambda: answers.count(True) > 2, 20)
+    assert service.state is RUNNING
+
+    service.polls.note()
+
+    told.until(StateChanged(IDLE))
+
+
+def test_nobody_is_waited_for_who_has_given_up_reading(service, told, monkeypatch):
+    monkeypatch.setattr(polls, "RECENT_S", 60.0)
+    monkeypatch.setattr(polls, "PATIENCE_S", 0.3)
+    ask(service, 1)
+    service.polls.note()
+    service.prepare(A)
+    service.start()
+
+    told.until(StateChanged(IDLE))
 
 
 def test_a_long_acquisition_is_idle_at_once(service, told, camera, delays_s):
