@@ -115,7 +115,8 @@ def timed(command, *arguments):
         command(*arguments)
         error = None
     except tango.DevFailed as failed:
-        error = reason(failed)[1]["what"]
+        told = reason(failed)[1]
+        error = told["what"] if isinstance(told, dict) else told  # Tango itself tells a text
     return time.monotonic() - begun_s, error
 
 
