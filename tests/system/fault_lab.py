@@ -17,6 +17,7 @@ from lima2_core.data.frame import Validity
 from lima2_core.errors import NotAvailableError
 from tango_servers.deployment import DeviceEntry, load_deployment
 from tango_servers.local.database import EmbeddedDatabase
+from tango_servers.local.demo_front import prepare_patiently
 from tango_servers.local.processes import find_program
 from tango_servers.local.redis import EmbeddedRedis
 from tango_servers.local.servers import ServerGroup
@@ -170,10 +171,22 @@ class SystemLab:
     def _gate(self, prefix):
         return self.folder / f"{prefix}.gate"
 
+    def prepare(self):
+        """Prepare what was ordered, as the demonstration and the client do; its run."""
+        prepare_patiently(self.control, self.front.proxy)
+        return self.front.run(self.control.current_run)
+
+    def begin(self):
+        """Start what was ordered; its run."""
+        run = self.prepare()
+        self.control.startAcq()
+        return run
+
     def quick(self, folder, nb_frames=10):
         """A whole run of small frames, which must be a success."""
         prefix = self.order(folder, nb_frames, expo_s=0.001)
-        run = self.front.acquire()
+        run = self.begin()
+        run.wait_ended(GUARD_S)
         assert run.phase == "done", self.control.status()
         assert self.front.state == "idle"
         assert_books(run, nb_frames)

@@ -198,7 +198,7 @@ def test_a_fault_leads_to_rest_with_its_cause_and_the_next_run_works(lab, fault,
         held_from=HELD_FROM if draining else None,
         **fault.changes(phase),
     )
-    run = lab.front.prepare()
+    run = lab.prepare()
     if phase != "prepared":
         lab.control.startAcq()
     if draining:
@@ -248,7 +248,7 @@ ENDLESS = 0
 def test_a_receiver_that_is_lost_or_fails_ends_a_run_that_shall_not_go_on_without_it(lab, fault):
     changes = {"policy.receiver_lost": "abort", **fault.changes("running")}
     prefix = lab.order(fault.folder, ENDLESS, expo_s=0.005, **changes)
-    run = lab.front.run(lab.control.acquire())
+    run = lab.begin()
     lab.wait_saving()
 
     fault.strike()
@@ -267,7 +267,7 @@ def test_a_receiver_that_is_lost_or_fails_ends_a_run_that_shall_not_go_on_withou
 def test_a_run_without_end_goes_on_without_a_lost_receiver_until_it_is_stopped(lab, fault):
     policy = {"policy.receiver_lost": "continue"}
     prefix = lab.order(fault.folder, ENDLESS, expo_s=0.005, **policy)
-    run = lab.front.run(lab.control.acquire())
+    run = lab.begin()
     lab.wait_saving()
 
     fault.strike()
@@ -306,7 +306,7 @@ def test_a_frame_that_is_lost_repeated_or_late_leaves_all_others_in_their_places
     det = {f"acquisition.det.{name}": value for name, value in changes.items()}
     prefix = lab.order(tmp_path, nb_frames, **det)
 
-    run = lab.front.run(lab.control.acquire())
+    run = lab.begin()
     run.wait_ended(GUARD_S)
 
     lab.wait_rest("1 dropped" if lost else f"all {nb_frames} frames are valid")

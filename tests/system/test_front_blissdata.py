@@ -81,7 +81,7 @@ def prepare(lab, folder, *, saved=True, expo_s=0.01):
     lost = {"acquisition.det.dropped_frame_idx": LOST}
     lab.order(folder, NB_FRAMES, expo_s=expo_s, burst=BURST, **lost)
     lab.front.set(saving_enabled=saved, statistics_rois="[[0, 0, 48, 32]]")
-    return lab.front.prepare()
+    return lab.prepare()
 
 
 def assert_frames(frames):

@@ -49,7 +49,7 @@ def begin(lab, folder, factor, *, deferred=False, held_from=None):
         held_from=held_from,
         **{peaks: [{"max": 100.0 * factor}], "deferred": deferred},
     )
-    run = lab.front.run(lab.control.acquire())
+    run = lab.begin()
     lab.front.wait_state("idle", timeout_s=GUARD_S)
     return prefix, run
 
