@@ -6,6 +6,7 @@ Every wait has an end, and an error names the part that it comes from.
 from __future__ import annotations
 
 import logging
+import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
@@ -40,6 +41,9 @@ START_S = 2.0
 DETECTOR_S = 0.6
 """So much longer the detector has, which is started after them."""
 STOP_S = 1.3
+HEAD_START_S = 0.5
+"""So long at most receivers are told of a stop after the detector: what it still exposed shall not
+come to receivers that take nothing more."""
 
 Jobs = Sequence[tuple[str, Pending]]
 
@@ -134,14 +138,22 @@ class Team:
         _gather(detector, max(0.0, until_s - time.monotonic()))
 
     def stop(self, timeout_s: float = STOP_S) -> None:
-        """Ask all to stop; those that do not answer are noticed by their watches.
+        """Ask all to stop, the detector first; those that do not answer their watches notice."""
+        exposing = threading.Event()
 
-        Nobody waits for a receiver that gave no answer before: the time of a command is short.
-        """
-        jobs = [(self.control.name, self._box.submit(self.control.stop))]
-        asked = [(watch, watch.submit(watch.port.stop)) for watch in self.watches]
-        jobs += [(watch.name, job) for watch, job in asked if not watch.silent]
-        _await(jobs, timeout_s, "did not stop")
+        def stop_detector() -> None:
+            try:
+                self.control.stop()
+            finally:
+                exposing.set()
+
+        def stop_one(port: ReceiverPort) -> None:
+            exposing.wait(HEAD_START_S)
+            port.stop()
+
+        detector = (self.control.name, self._box.submit(stop_detector))
+        receivers = self._ask_all(lambda port: partial(stop_one, port))
+        _await([detector, *receivers], timeout_s, "did not stop")
 
     def recall(self) -> None:
         """Bring back receivers of a start that failed: some run, some still wait for it."""
@@ -150,9 +162,9 @@ class Team:
 
     def reset(self) -> None:
         """Bring all to rest, as far as they answer."""
-        jobs = [(self.control.name, self._box.submit(self.control.reset))]
-        jobs += [(watch.name, watch.submit(watch.port.reset)) for watch in self.watches]
-        _await(jobs, STOP_S, "could not be reset")
+        detector = (self.control.name, self._box.submit(self.control.reset))
+        receivers = self._ask_all(lambda port: port.reset)
+        _await([detector, *receivers], STOP_S, "could not be reset")
 
     def process(self, acq_id: AcqId) -> None:
         """Begin to process a deferred run on all receivers."""
@@ -187,6 +199,14 @@ class Team:
         until_s = time.monotonic() + STOP_S
         for closer in closers:
             closer.join(max(0.0, until_s - time.monotonic()))
+
+    def _ask_all(self, work: Callable[[ReceiverPort], Callable[[], object]]) -> Jobs:
+        """Ask all receivers; those to wait for, as the time of a command is short.
+
+        They are those that gave an answer when they were asked last.
+        """
+        asked = [(watch, watch.submit(work(watch.port))) for watch in self.watches]
+        return [(watch.name, job) for watch, job in asked if not watch.silent]
 
     def _follow_on(
         self, tell: Callable[[ControlStatus | Lima2Error], None], wanted: Callable[[], bool]

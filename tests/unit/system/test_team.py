@@ -40,7 +40,7 @@ class Parts:
         self.team.close()
 
 
-LIMITS = ("PREPARE_S", "SETTLE_S", "START_S", "STOP_S")
+LIMITS = ("PREPARE_S", "SETTLE_S", "START_S", "STOP_S", "HEAD_START_S")
 
 
 @pytest.fixture
@@ -216,6 +216,56 @@ def test_a_stop_reaches_all_and_waits_no_longer_than_it_may(parts):
     assert time.monotonic() - began_s < SOON_S
     assert eventually(lambda: parts.control.state is AcqState.STOPPED)
     assert eventually(lambda: parts.receivers[1].run.status.finished)
+
+
+def test_receivers_are_told_of_a_stop_once_the_detector_exposes_no_more(parts):
+    parts.prepare()
+    parts.team.start()
+    stopping, go_on = threading.Event(), threading.Event()
+    original = parts.control.stop
+
+    def stop():
+        stopping.set()
+        go_on.wait(LIMIT_S)
+        original()
+
+    parts.control.stop = stop
+    parts.team.stop(0.0)
+    stopping.wait(LIMIT_S)
+    told_before = ["stop" in part.manners.calls for part in parts.receivers]
+    go_on.set()
+
+    assert told_before == [False, False]
+    assert eventually(lambda: all("stop" in part.manners.calls for part in parts.receivers))
+    assert parts.control.state is AcqState.STOPPED
+
+
+def test_receivers_are_told_of_a_stop_even_if_the_detector_does_not_answer(parts, monkeypatch):
+    monkeypatch.setattr(team_module, "HEAD_START_S", 0.05)
+    parts.prepare()
+    parts.team.start()
+    parts.control.manners.hangs_s["stop"] = HANG_S
+
+    parts.team.stop(0.0)
+
+    assert eventually(lambda: all("stop" in part.manners.calls for part in parts.receivers))
+
+
+def test_nobody_waits_for_a_receiver_that_is_known_to_be_silent(parts):
+    parts.prepare()
+    parts.team.start()
+    silent = parts.receivers[0]
+    for call in ("stop", "reset"):
+        silent.manners.hangs_s[call] = HANG_S
+    watch = parts.team.watches[0]
+    watch._silent_since_s = time.monotonic()
+    began_s = time.monotonic()
+
+    parts.team.stop(LIMIT_S)
+    parts.team.reset()
+
+    assert time.monotonic() - began_s < SOON_S
+    assert {"stop", "reset"} <= set(parts.receivers[1].manners.calls)
 
 
 def test_the_detector_is_asked_as_long_as_it_is_wanted(parts):
