@@ -150,6 +150,9 @@ class TangoDevice:
         if proxy is None:
             try:
                 proxy = tango.DeviceProxy(self.name)
+                # It may have found nobody. To set a limit would then wait for the connection, and
+                # PyTango 10.3 keeps all threads of this process from running meanwhile.
+                proxy.ping()
             except tango.DevFailed as failed:
                 raise error_of(failed, self.name) from None
             proxy.set_timeout_millis(int(timeout_s * 1000))

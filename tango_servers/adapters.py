@@ -13,13 +13,11 @@ from lima2_core.errors import Lima2Error
 from lima2_core.ids import AcqId
 from lima2_core.service.link import Deliver, FanOut, to_text
 from lima2_core.service.receiver import ReceiverService
-from tango_servers.errors import error_of
+from tango_servers.errors import error_of, timed_out
 from tango_servers.names import CAMERA_MESSAGE
 from tango_servers.process import PROCESS
 
 log = logging.getLogger(__name__)
-
-_TIMEOUT_MS = 3000
 
 
 class RemoteReceiver:
@@ -53,9 +51,15 @@ class RemoteReceiver:
         if proxy is None:
             with PROCESS.devices_lock:
                 proxy = tango.DeviceProxy(self._device)
-            proxy.set_timeout_millis(_TIMEOUT_MS)
-        proxy.command_inout(CAMERA_MESSAGE, text)
-        self._proxy = proxy  # one that failed tries again only after a second
+        try:
+            proxy.command_inout(CAMERA_MESSAGE, text)
+        except tango.DevFailed as failed:
+            # One that failed tries again only after a second. One of a process that stands still
+            # goes on with it; to make another takes 3 s, with the lock held.
+            if timed_out(failed):
+                self._proxy = proxy
+            raise
+        self._proxy = proxy
 
 
 class TangoLink:

@@ -100,9 +100,9 @@ def error_of(failed: tango.DevFailed, device: str) -> Lima2Error:
     for level in failed.args:
         if level.reason == ERROR_REASON:
             return _decoded(str(level.desc))
-    told = " ".join(f"{level.reason} {level.desc}" for level in failed.args)
+    told = _told(failed)
     first = str(failed.args[0].desc).strip().splitlines()[0] if failed.args else "no reason given"
-    if any(reason in told for reason in _SILENT):
+    if timed_out(failed):
         return UnreachableError(f"{device} does not answer", device=device)
     if any(reason in told for reason in _UNKNOWN):
         return NotAvailableError(f"there is no device {device}", device=device)
@@ -111,6 +111,16 @@ def error_of(failed: tango.DevFailed, device: str) -> Lima2Error:
     if any(reason in told for reason in _BROKEN):
         return UnreachableError(f"the connection to {device} broke", device=device)
     return Lima2Error(f"{device}: {first}", device=device)
+
+
+def timed_out(failed: tango.DevFailed) -> bool:
+    """Whether a call failed because there was no answer in time: a process stands still, say."""
+    told = _told(failed)
+    return any(reason in told for reason in _SILENT)
+
+
+def _told(failed: tango.DevFailed) -> str:
+    return " ".join(f"{level.reason} {level.desc}" for level in failed.args)
 
 
 def _decoded(text: str) -> Lima2Error:

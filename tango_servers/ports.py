@@ -31,17 +31,15 @@ from lima2_core.system.ports import (
 )
 from lima2_core.system.wire import description_from_tree, order_to_tree, status_from_tree
 from tango_servers.base import text_of
-from tango_servers.errors import error_of, sentence_of
+from tango_servers.errors import error_of, sentence_of, timed_out
 from tango_servers.process import PROCESS
 
 PREPARE_S = 2.5
 COMMAND_S = 1.8
 ASK_S = 1.0
-"""Limits of a prepare, of another command, and of a question."""
+"""Limits of a prepare, of another command, and of a question; Tango's own is 3 s."""
 MOST_PROXIES = 8
 """Connections that a line keeps: nobody tells it when frames of a run are asked for no more."""
-_GRACE_MS = 500
-"""Tango's own limit is later than ours, so that it is ours that counts."""
 
 
 class Line:
@@ -77,8 +75,7 @@ class Line:
             # A call that was given up may still occupy the thread.
             if self._last is not None and not self._last.done.wait(until_s - time.monotonic()):
                 raise late
-            limit_ms = int(timeout_s * 1000) + _GRACE_MS
-            self._last = call = self._box.submit(lambda: self._ask(device, question, limit_ms))
+            self._last = call = self._box.submit(lambda: self._ask(device, question))
             if not call.done.wait(max(0.0, until_s - time.monotonic())):
                 raise late
         finally:
@@ -98,7 +95,7 @@ class Line:
         if last is None or last.done.wait(ASK_S):
             self._box.close()
 
-    def _ask(self, device: str, question: Callable[[tango.DeviceProxy], Any], limit_ms: int) -> Any:
+    def _ask(self, device: str, question: Callable[[tango.DeviceProxy], Any]) -> Any:
         with tango.EnsureOmniThread():
             try:
                 proxy = self._proxies.pop(device, None)
@@ -108,12 +105,14 @@ class Line:
                 self._proxies[device] = proxy  # the last in line to be given up
                 for old in list(self._proxies)[:-MOST_PROXIES]:
                     self._proxies.pop(old, None)
-                proxy.set_timeout_millis(limit_ms)
+                # No limit is set here: where nobody answers, that waits for the connection, and
+                # PyTango 10.3 keeps all threads of this process from running meanwhile.
                 return question(proxy)
             except tango.DevFailed as failed:
                 error = error_of(failed, device)
-                if isinstance(error, UnreachableError):
-                    # A proxy that failed tries again only after a second.
+                if isinstance(error, UnreachableError) and not timed_out(failed):
+                    # A proxy that failed tries again only after a second. One of a process that
+                    # stands still goes on with it; to make another takes 3 s, with the lock held.
                     self._proxies.pop(device, None)
                 raise error from failed
 

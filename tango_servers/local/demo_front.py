@@ -113,6 +113,7 @@ class FrontAcquisition:
 
     def _proxy(self, device: str) -> Any:
         proxy = tango.DeviceProxy(f"tango://{self._host}/{device}")
+        proxy.ping()  # to set a limit without a connection would hold up this process
         proxy.set_timeout_millis(COMMAND_TIMEOUT_MS)
         return proxy
 

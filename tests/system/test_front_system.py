@@ -14,8 +14,10 @@ import tango
 from blissdata.lima import image_utils
 
 from lima2_core.data.frame import Validity
+from lima2_core.system.ports import UnreachableError
 from tango_servers.deployment import load_deployment
 from tango_servers.local.database import EmbeddedDatabase
+from tango_servers.ports import Line
 from tests.system.lab import Lab, expected
 from tests.tango.devices import Events, reason, wait_until
 from tests.tango.front_rig import FrontRig
@@ -106,6 +108,24 @@ def kept(lab, acq_id):
     finally:
         over.set()
         asking.join()
+
+
+@contextlib.contextmanager
+def beating():
+    """Times at which a thread of this process could run."""
+    over, times_s = threading.Event(), [time.monotonic()]
+
+    def beat():
+        while not over.wait(0.01):
+            times_s.append(time.monotonic())
+
+    thread = threading.Thread(target=beat)
+    thread.start()
+    try:
+        yield times_s
+    finally:
+        over.set()
+        thread.join()
 
 
 def timed(command, *arguments):
@@ -217,6 +237,38 @@ def test_a_receiver_that_stops_is_given_up_in_time_and_used_again(front, servers
     front.control.startAcq()
     again = front.run(front.control.current_run)
     assert again.wait_ended() == "done"
+
+
+def test_prepares_are_refused_in_time_as_long_as_a_receiver_stands_still(front, servers):
+    os.killpg(servers.pid(FIRST), signal.SIGSTOP)
+
+    # For longer than Tango tries to reach it: some of these meet each of its stages.
+    refused = [timed(front.control.prepareAcq) for _ in range(8)]
+    os.killpg(servers.pid(FIRST), signal.SIGCONT)
+
+    assert max(took_s for took_s, _ in refused) < HOLD_S
+    assert all("simulator1 did" in told or "simulator1 does" in told for _, told in refused)
+    wait_until(lambda: timed(front.control.prepareAcq)[1] is None, "the receiver again", 30)
+
+
+def test_who_asks_a_process_that_stands_still_goes_on_with_all_else(front, servers):
+    device = f"tango://{front.tango_host}/id00/limareceiver/simulator1"
+    line, connected = Line(device), threading.Event()
+
+    def state(proxy):
+        connected.set()  # as far as that is possible
+        return str(proxy.state())
+
+    os.killpg(servers.pid(FIRST), signal.SIGSTOP)
+    with beating() as times_s:
+        with pytest.raises(UnreachableError, match="does not answer"):
+            line.ask(device, state, 0.1)
+        assert connected.wait(30)
+    os.killpg(servers.pid(FIRST), signal.SIGCONT)
+
+    assert np.diff(times_s).max() < 2.0
+    assert line.ask(device, state, 10.0) == "ON"
+    line.close()
 
 
 def test_a_short_silence_loses_nothing(front, servers):
